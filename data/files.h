@@ -1,0 +1,21 @@
+// Whole files in and out of memory, so that a crash or a full disk never leaves half a file.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace chalk {
+
+// The bytes of a regular file. Fails with the path and the system's reason.
+std::vector<std::uint8_t> read_file(const std::string& path);
+
+// Replaces the file as one step: writes `path`.tmp, waits until it is on the disk, renames it to
+// `path`. Readers see the old content or the new, never a mixture. On failure (disk full, no such
+// folder, no permission) the old file stays, `path`.tmp is removed, and the error names the reason.
+void write_file(const std::string& path, std::span<const std::uint8_t> bytes);
+void write_file(const std::string& path, std::string_view text);
+
+}  // namespace chalk

@@ -1,0 +1,112 @@
+#include "data/image.h"
+
+#include <cstdlib>
+#include <limits>
+#include <memory>
+
+#include "autograd/check.h"
+#include "data/files.h"
+
+// stb_image and stb_image_write are single-header libraries: these lines compile them here, with
+// only the decoders that are wanted and without names that other files could see.
+#define STB_IMAGE_STATIC
+#define STB_IMAGE_IMPLEMENTATION
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_PNG
+#define STBI_ONLY_BMP
+#define STBI_NO_STDIO
+#include <stb/stb_image.h>
+
+#define STB_IMAGE_WRITE_STATIC
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STBI_WRITE_NO_STDIO
+#include <stb/stb_image_write.h>
+
+namespace chalk {
+namespace {
+
+// Where the decoder finds no bytes left in a BMP file it silently goes on with zeros, so that the
+// rest of the image would be black. (For JPEG and PNG a missing end is an error already.)
+bool is_truncated_bmp(std::span<const std::uint8_t> bytes, Index height, Index width) {
+  if (bytes.size() < 34 || bytes[0] != 'B' || bytes[1] != 'M') return false;
+  const auto little_endian = [&](std::size_t at, int size) {
+    Index value = 0;
+    for (int i = size - 1; i >= 0; --i)
+      value = value * 256 + bytes[at + static_cast<size_t>(i)];
+    return value;
+  };
+  const Index first_pixel = little_endian(10, 4);
+  const bool old_header = little_endian(14, 4) == 12;  // OS/2: 16-bit sizes
+  const Index bits_per_pixel = little_endian(old_header ? 24 : 28, 2);
+  const Index row_bytes = (width * bits_per_pixel + 31) / 32 * 4;
+  return static_cast<Index>(bytes.size()) < first_pixel + row_bytes * height;
+}
+
+void append(void* target, void* data, int size) {
+  const auto* bytes = static_cast<const std::uint8_t*>(data);
+  auto& out = *static_cast<std::vector<std::uint8_t>*>(target);
+  out.insert(out.end(), bytes, bytes + size);
+}
+
+void check_image(const std::string& path, const Image& image) {
+  check(image.height > 0 && image.width > 0 && image.height <= kMaxImagePixels / image.width,
+        "cannot write ", path, ": the image has ", image.height, " x ", image.width,
+        " pixels, expected 1 to ", kMaxImagePixels);
+  check(static_cast<Index>(image.pixels.size()) == image.height * image.width * 3, "cannot write ",
+        path, ": an image of ", image.height, " x ", image.width, " has ",
+        image.height * image.width * 3, " bytes, not ", image.pixels.size());
+}
+
+}  // namespace
+
+Image read_image(const std::string& path) {
+  return decode_image(read_file(path), path);
+}
+
+Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name) {
+  check(!bytes.empty(), "cannot read image ", name, ": it is empty; restore or remove it");
+  check(bytes.size() <= std::numeric_limits<int>::max(), "cannot read image ", name, ": its ",
+        bytes.size(), " bytes are too many for an image file");
+  const int size = static_cast<int>(bytes.size());
+  int width = 0, height = 0, channels = 0;
+  // The header alone first: an image may claim any size, and decoding would allocate it.
+  if (!stbi_info_from_memory(bytes.data(), size, &width, &height, &channels))
+    fail("cannot read image ", name, ": it is no JPEG, PNG or BMP file, or its header is damaged (",
+         stbi_failure_reason(), "); restore or remove it");
+  check(width > 0 && height > 0 && height <= kMaxImagePixels / width, "cannot read image ", name,
+        ": it claims ", height, " x ", width, " pixels, the limit is ", kMaxImagePixels,
+        "; make it smaller");
+  const std::unique_ptr<stbi_uc, decltype(&std::free)> decoded(
+      stbi_load_from_memory(bytes.data(), size, &width, &height, &channels, 3), &std::free);
+  if (!decoded || is_truncated_bmp(bytes, height, width))
+    fail("cannot read image ", name, ": its pixels are damaged or cut short (",
+         decoded ? "the file ends early" : stbi_failure_reason(), "); restore or remove it");
+  const std::size_t count = static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3;
+  return {height, width, {decoded.get(), decoded.get() + count}};
+}
+
+void write_jpeg(const std::string& path, const Image& image, int quality) {
+  check_image(path, image);
+  check(quality >= 1 && quality <= 100, "cannot write ", path, ": quality ", quality,
+        " is not within 1 to 100");
+  check(image.height <= 65535 && image.width <= 65535, "cannot write ", path,
+        ": JPEG files have at most 65535 rows and columns, the image has ", image.height, " x ",
+        image.width, "; write a PNG");
+  std::vector<std::uint8_t> bytes;
+  stbi_write_jpg_to_func(append, &bytes, static_cast<int>(image.width),
+                         static_cast<int>(image.height), 3, image.pixels.data(), quality);
+  write_file(path, bytes);
+}
+
+void write_png(const std::string& path, const Image& image) {
+  check_image(path, image);
+  std::vector<std::uint8_t> bytes;
+  const int width = static_cast<int>(image.width);
+  check(stbi_write_png_to_func(append, &bytes, width, static_cast<int>(image.height), 3,
+                               image.pixels.data(), width * 3),
+        "cannot write ", path, ": not enough memory to compress ", image.height, " x ", width,
+        " pixels");
+  write_file(path, bytes);
+}
+
+}  // namespace chalk
