@@ -6,9 +6,13 @@ namespace chalk {
 
 static thread_local std::vector<std::string_view> open_scopes;
 
-ErrorScope::ErrorScope(std::string_view name) { open_scopes.push_back(name); }
+ErrorScope::ErrorScope(std::string_view name) {
+  open_scopes.push_back(name);
+}
 
-ErrorScope::~ErrorScope() { open_scopes.pop_back(); }
+ErrorScope::~ErrorScope() {
+  open_scopes.pop_back();
+}
 
 std::string error_path() {
   std::string path;

@@ -27,7 +27,9 @@ Node::~Node() {
   }
 }
 
-Saved::Saved(const Tensor& tensor) : tensor_(tensor.detach()) {
+Saved::Saved(const Tensor& tensor) {
+  if (!tensor.defined()) return;
+  tensor_ = tensor.detach();
   version_ = tensor_.storage()->version;
 }
 
@@ -39,16 +41,21 @@ const Tensor& Saved::get() const {
   return tensor_;
 }
 
-bool grad_enabled() { return recording; }
+bool grad_enabled() {
+  return recording;
+}
 
-NoGrad::NoGrad() : before_(recording) { recording = false; }
+NoGrad::NoGrad() : before_(recording) {
+  recording = false;
+}
 
-NoGrad::~NoGrad() { recording = before_; }
+NoGrad::~NoGrad() {
+  recording = before_;
+}
 
 bool should_record(std::initializer_list<const Tensor*> inputs) {
-  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor* input) {
-           return input->requires_grad();
-         });
+  return recording && std::any_of(inputs.begin(), inputs.end(),
+                                  [](const Tensor* input) { return input->requires_grad(); });
 }
 
 bool should_record(const std::vector<Tensor>& inputs) {
@@ -117,8 +124,9 @@ void Tensor::backward(bool retain_graph) const {
 }
 
 void Tensor::backward(const Tensor& gradient, bool retain_graph) const {
-  check(requires_grad(), "backward: this tensor has no history; call set_requires_grad() on what "
-                         "it is computed from, and compute outside of NoGrad");
+  check(requires_grad(),
+        "backward: this tensor has no history; call set_requires_grad() on what "
+        "it is computed from, and compute outside of NoGrad");
   check(gradient.defined() && gradient.shape() == shape() && gradient.dtype() == dtype(),
         "backward: the gradient must have the shape ", shape(), " and type of the tensor");
   NoGrad no_grad;

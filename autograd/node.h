@@ -48,6 +48,7 @@ class Saved {
   Saved() = default;
   Saved(const Tensor& tensor);
   const Tensor& get() const;
+  const Shape& shape() const { return tensor_.shape(); }
 
  private:
   Tensor tensor_;  // without history: a node that owned its output would never be freed

@@ -7,13 +7,15 @@ namespace chalk {
 
 Index element_count(const Shape& shape) {
   Index count = 1;
-  for (Index size : shape) count *= size;
+  for (Index size : shape)
+    count *= size;
   return count;
 }
 
 std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   out << '[';
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) out << (axis ? ", " : "") << shape[axis];
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    out << (axis ? ", " : "") << shape[axis];
   return out << ']';
 }
 

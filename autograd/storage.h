@@ -22,6 +22,9 @@ class Allocator {
 
   // Takes back a block that allocate(bytes) returned.
   virtual void release(void* block, Index bytes) = 0;
+
+  // Copies bytes; each side may be this device's memory or the CPU's.
+  virtual void copy(const void* from, void* to, Index bytes);
 };
 
 Allocator& allocator(Device device);

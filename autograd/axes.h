@@ -1,0 +1,36 @@
+// Small helpers that operations share: axes, and a tensor seen along one of them.
+#pragma once
+
+#include "autograd/backend.h"
+#include "autograd/check.h"
+#include "autograd/tensor.h"
+
+namespace chalk {
+
+// An uninitialised tensor of the given shape, with the type and device of `like`.
+inline Tensor empty_like(const Tensor& like, Shape shape) {
+  return Tensor(std::move(shape), like.dtype(), like.device());
+}
+inline Tensor empty_like(const Tensor& like) {
+  return empty_like(like, like.shape());
+}
+
+// From -dim .. dim - 1 to 0 .. dim - 1.
+inline Index positive_axis(const char* operation, const Tensor& x, Index axis) {
+  const Index positive = axis < 0 ? axis + x.dim() : axis;
+  check(positive >= 0 && positive < x.dim(), operation, ": axis ", axis, " of a tensor with shape ",
+        x.shape(), "; axes go from ", -x.dim(), " to ", x.dim() - 1);
+  return positive;
+}
+
+// The elements of a tensor as [outer, length, inner], `length` being the size of the axis.
+inline AxisSizes along(const Shape& shape, Index axis) {
+  AxisSizes sizes{1, shape[static_cast<std::size_t>(axis)], 1};
+  for (Index i = 0; i < static_cast<Index>(shape.size()); ++i) {
+    if (i < axis) sizes.outer *= shape[static_cast<std::size_t>(i)];
+    if (i > axis) sizes.inner *= shape[static_cast<std::size_t>(i)];
+  }
+  return sizes;
+}
+
+}  // namespace chalk
