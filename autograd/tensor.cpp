@@ -227,6 +227,14 @@ Tensor Tensor::clone() const {
   return result;
 }
 
+void Tensor::set_data(const Tensor& source) {
+  check(source.shape() == shape(), "set_data: ", source.shape(), " for a tensor of shape ",
+        shape());
+  set_grad(Tensor());
+  body_->storage = source.storage();
+  body_->dtype = source.dtype();
+}
+
 void Tensor::copy_from(const Tensor& source) {
   check(source.shape() == shape() && source.dtype() == dtype(), "copy_from: source ",
         source.shape(), " ", to_string(source.dtype()), ", destination ", shape(), " ",

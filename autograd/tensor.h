@@ -109,6 +109,10 @@ class Tensor {
   Tensor to(DType dtype) const;
   Tensor to(Device device) const;
 
+  // Makes this tensor, through all its handles, refer to the elements of another of the same
+  // shape, perhaps of another type or device: how a module is converted. Drops the gradient.
+  void set_data(const Tensor& source);
+
   // Overwrites the elements (shapes and types must match); counts as a change.
   void copy_from(const Tensor& source);
 

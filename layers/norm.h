@@ -1,0 +1,60 @@
+// Batch norm and layer norm with their parameters.
+#pragma once
+
+#include "layers/module.h"
+
+namespace chalk {
+
+// Over the channels of x [..., channels]; see batch_norm(). In evaluation mode it uses the
+// running statistics that training collected.
+class BatchNorm2d : public Module {
+ public:
+  explicit BatchNorm2d(Index channels)
+      : weight(Tensor::ones({channels})),
+        bias(Tensor::zeros({channels})),
+        running_mean(Tensor::zeros({channels})),
+        running_var(Tensor::ones({channels})),
+        num_batches_tracked(Tensor::zeros({}, DType::int64)) {
+    add_parameter("weight", weight);
+    add_parameter("bias", bias);
+    add_buffer("running_mean", running_mean);
+    add_buffer("running_var", running_var);
+    add_buffer("num_batches_tracked", num_batches_tracked);
+  }
+
+  Tensor forward(const Tensor& x) override {
+    return batch_norm(x, weight, bias, running_mean, running_var, options());
+  }
+
+  // What the functions of operations.h need to know; in training it counts the batch.
+  BatchNormOptions options() {
+    if (is_training()) ++*num_batches_tracked.mutable_data<std::int64_t>();
+    return {.training = is_training()};
+  }
+
+  std::string describe() const override {
+    return "BatchNorm2d(" + std::to_string(weight.size(0)) + ")";
+  }
+
+  Tensor weight, bias;  // gamma and beta of the paper
+  Tensor running_mean, running_var, num_batches_tracked;
+};
+
+// Over the last axis; see layer_norm().
+class LayerNorm : public Module {
+ public:
+  explicit LayerNorm(Index size) : weight(Tensor::ones({size})), bias(Tensor::zeros({size})) {
+    add_parameter("weight", weight);
+    add_parameter("bias", bias);
+  }
+
+  Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias); }
+
+  std::string describe() const override {
+    return "LayerNorm(" + std::to_string(weight.size(0)) + ")";
+  }
+
+  Tensor weight, bias;
+};
+
+}  // namespace chalk

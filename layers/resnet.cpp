@@ -1,0 +1,54 @@
+#include "layers/resnet.h"
+
+#include "autograd/check.h"
+
+namespace chalk {
+
+BasicBlock::BasicBlock(Index in, Index out, Index stride)
+    : conv1(in, out, 3, {.stride = stride, .padding = 1}, false),
+      bn1(out),
+      conv2(out, out, 3, {.padding = 1}, false),
+      bn2(out),
+      ca(out) {
+  add_module("conv1", conv1);
+  add_module("bn1", bn1);
+  add_module("conv2", conv2);
+  add_module("bn2", bn2);
+  add_module("ca", ca);
+  add_module("sa", sa);
+  if (stride == 1 && in == out) return;
+  downsample = std::make_unique<Sequential>();
+  downsample->add<Conv2d>(in, out, 1, Conv2dOptions{.stride = stride}, false);
+  downsample->add<BatchNorm2d>(out);
+  add_module("downsample", *downsample);
+}
+
+Tensor BasicBlock::forward(const Tensor& x) {
+  const Tensor shortcut = downsample ? (*downsample)(x) : x;
+  Tensor y = relu(bn1(conv1(x)));
+  y = bn2(conv2(y));
+  y = sa(ca(y));
+  return relu(y + shortcut);
+}
+
+ResNet::ResNet(int stages) : conv1(3, 64, 7, {.stride = 2, .padding = 3}, false), bn1(64) {
+  check(stages >= 1 && stages <= 4, "ResNet: ", stages, " stages; there are 1 to 4");
+  add_module("conv1", conv1);
+  add_module("bn1", bn1);
+  for (int stage = 1; stage <= stages; ++stage) {
+    const Index out = 32 << stage, in = stage == 1 ? out : out / 2;
+    Sequential& layer = *layers.emplace_back(std::make_unique<Sequential>());
+    layer.add<BasicBlock>(in, out, stage == 1 ? 1 : 2);
+    layer.add<BasicBlock>(out, out, 1);
+    add_module("layer" + std::to_string(stage), layer);
+  }
+}
+
+Tensor ResNet::forward(const Tensor& x) {
+  Tensor y = max_pool2d(relu(bn1(conv1(x))), 3, 2, 1);
+  for (const std::unique_ptr<Sequential>& layer : layers)
+    y = (*layer)(y);
+  return y;
+}
+
+}  // namespace chalk
