@@ -12,6 +12,8 @@
 #include <string>
 #include <string_view>
 
+#include "autograd/shape.h"
+
 namespace chalk {
 
 class Error : public std::runtime_error {
