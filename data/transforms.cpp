@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <numbers>
 #include <utility>
 
@@ -33,14 +34,15 @@ Windows triangle_windows(Index in_size, Index out_size) {
   const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
   const double radius = std::max(scale, 1.0);
   Windows windows;
-  windows.taps = std::min(in_size, static_cast<Index>(std::ceil(radius)) * 2 + 1);
+  windows.taps = std::min(in_size, static_cast<Index>(std::ceil(2 * radius)));
   windows.first.resize(static_cast<std::size_t>(out_size));
   windows.weight.resize(static_cast<std::size_t>(out_size * windows.taps));
   std::vector<double> triangle(static_cast<std::size_t>(windows.taps));
   for (Index i = 0; i < out_size; ++i) {
     const double centre = (static_cast<double>(i) + 0.5) * scale;
-    const Index begin = std::max<Index>(0, static_cast<Index>(centre - radius + 0.5));
     const Index end = std::min(in_size, static_cast<Index>(centre + radius + 0.5));
+    const Index begin =
+        std::max({Index{0}, static_cast<Index>(centre - radius + 0.5), end - windows.taps});
     // A window of all `taps` positions would reach over the end: begin it earlier, with zeros.
     const Index first = std::min(begin, in_size - windows.taps);
     double sum = 0.0;
@@ -60,36 +62,36 @@ Windows triangle_windows(Index in_size, Index out_size) {
 
 // in [height, in_width, 3] -> out [height, windows, 3]
 void resize_rows(const Byte* in, Index height, Index in_width, const Windows& windows, Byte* out) {
-  const Index out_width = static_cast<Index>(windows.first.size());
-  for (Index row = 0; row < height; ++row, in += in_width * 3) {
-    const int* weight = windows.weight.data();
-    for (Index column = 0; column < out_width; ++column, weight += windows.taps, out += 3) {
-      const Byte* pixel = in + windows.first[column] * 3;
-      int red = kHalf, green = kHalf, blue = kHalf;
-      for (Index t = 0; t < windows.taps; ++t, pixel += 3) {
-        red += pixel[0] * weight[t];
-        green += pixel[1] * weight[t];
-        blue += pixel[2] * weight[t];
-      }
-      out[0] = static_cast<Byte>(red >> kFractionBits);
-      out[1] = static_cast<Byte>(green >> kFractionBits);
-      out[2] = static_cast<Byte>(blue >> kFractionBits);
+  const Index out_width = static_cast<Index>(windows.first.size()), row_bytes = out_width * 3;
+  // Tap by tap, with the weights spread over the three channels, so that the sums vectorise.
+  std::vector<int> weight(windows.taps * row_bytes), sums(row_bytes);
+  for (Index t = 0; t < windows.taps; ++t)
+    for (Index j = 0; j < row_bytes; ++j)
+      weight[t * row_bytes + j] = windows.weight[j / 3 * windows.taps + t];
+  std::vector<Byte> tap(row_bytes);
+  for (Index row = 0; row < height; ++row, in += in_width * 3, out += row_bytes) {
+    std::fill(sums.begin(), sums.end(), kHalf);
+    for (Index t = 0; t < windows.taps; ++t) {
+      for (Index column = 0; column < out_width; ++column)
+        std::memcpy(&tap[column * 3], in + (windows.first[column] + t) * 3, 3);
+      for (Index j = 0; j < row_bytes; ++j)
+        sums[j] += tap[j] * weight[t * row_bytes + j];
     }
+    for (Index j = 0; j < row_bytes; ++j)
+      out[j] = static_cast<Byte>(sums[j] >> kFractionBits);
   }
 }
 
 // in [in_height, row_bytes] -> out [windows, row_bytes]
 void resize_columns(const Byte* in, Index row_bytes, const Windows& windows, Byte* out) {
-  std::vector<int> sums(static_cast<std::size_t>(row_bytes));
+  std::vector<int> sums(row_bytes);
   const int* weight = windows.weight.data();
   for (const Index first : windows.first) {
     std::fill(sums.begin(), sums.end(), kHalf);
     const Byte* row = in + first * row_bytes;
-    for (Index t = 0; t < windows.taps; ++t, row += row_bytes, ++weight) {
-      if (*weight == 0) continue;
+    for (Index t = 0; t < windows.taps; ++t, row += row_bytes, ++weight)
       for (Index j = 0; j < row_bytes; ++j)
         sums[j] += row[j] * *weight;
-    }
     for (Index j = 0; j < row_bytes; ++j)
       out[j] = static_cast<Byte>(sums[j] >> kFractionBits);
     out += row_bytes;
@@ -127,12 +129,10 @@ inline int grey(int red, int green, int blue) {
   return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
 }
 
-// From `base` towards `value` and, for a factor over 1, beyond; the fraction is cut off. Product
-// and sum are each rounded to float, as in Pillow; the double between them keeps the compiler from
-// making one fused multiply-add of the two, which rounds once.
+// From `base` towards `value` and, for a factor over 1, beyond; the fraction is cut off. Pillow
+// rounds the product and the sum, hence CMakeLists.txt forbids a fused multiply-add in this file.
 inline int blend(int base, int value, float factor) {
-  const float step = factor * static_cast<float>(value - base);
-  const float blended = static_cast<float>(static_cast<double>(step) + base);
+  const float blended = static_cast<float>(base) + factor * static_cast<float>(value - base);
   return static_cast<int>(std::clamp(blended, 0.0f, 255.0f));
 }
 
@@ -155,8 +155,7 @@ void shift_hue(PixelBlock& block, int shift) {
     const float away = static_cast<float>(value - middle) / static_cast<float>(std::max(range, 1));
     float turn = (static_cast<float>(sixth + sign) - static_cast<float>(sign) * away) / 6.0f;
     turn += turn < 0.0f ? 1.0f : 0.0f;
-    // In double, as a float product could be rounded up to the next whole number.
-    const int hue = (static_cast<int>(static_cast<double>(turn) * 255.0) + shift) & 255;
+    const int hue = (static_cast<int>(turn * 255.0f) + shift) & 255;
     const int saturation =
         static_cast<int>(static_cast<float>(range * 255) / static_cast<float>(std::max(value, 1)));
     // Back: a channel is value * (1 - saturation / 255 * distance / 255), where `distance` from the
@@ -219,16 +218,19 @@ Image rotate(const Image& image, double degrees) {
 
   Image out{image.height, image.width, std::vector<Byte>(image.pixels.size())};
   Byte* target = out.pixels.data();
+  // As unsigned numbers, negative positions lie beyond the image too: one comparison does for both.
+  const auto height = static_cast<std::uint64_t>(image.height);
+  const auto width = static_cast<std::uint64_t>(image.width);
   for (Index row = 0; row < image.height; ++row, row_x += step_y, row_y += step_x) {
     Index x = row_x, y = row_y;
-    for (Index column = 0; column < image.width;
-         ++column, x += step_x, y += step_back, target += 3) {
-      const Index in_x = x >> 16, in_y = y >> 16;
-      if (in_x < 0 || in_x >= image.width || in_y < 0 || in_y >= image.height) continue;
-      const Byte* source = image.pixels.data() + (in_y * image.width + in_x) * 3;
-      target[0] = source[0];
-      target[1] = source[1];
-      target[2] = source[2];
+    for (Index column = 0; column < image.width; ++column) {
+      const auto in_x = static_cast<std::uint64_t>(x >> 16);
+      const auto in_y = static_cast<std::uint64_t>(y >> 16);
+      if (in_x < width && in_y < height)
+        std::memcpy(target, &image.pixels[(in_y * width + in_x) * 3], 3);
+      target += 3;
+      x += step_x;
+      y += step_back;
     }
   }
   return out;
