@@ -15,6 +15,7 @@
 namespace chalk {
 
 inline constexpr int kExpressions = 7;
+inline constexpr Index kFaceSize = 100;  // pixels, both ways
 // In the order of the labels: surprise, fear, disgust, happiness, sadness, anger, neutral.
 extern const char* const kExpressionNames[kExpressions];
 
