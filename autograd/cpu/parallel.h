@@ -1,0 +1,77 @@
+// Threads: the one place that knows OpenMP, and works, on one thread, where it is switched off.
+//
+// A kernel cuts its work into pieces that write different outputs. How it cuts depends on the
+// shapes alone, never on the number of threads, so every number of threads gives the same bits.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <type_traits>
+
+#include "autograd/shape.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace chalk::cpu {
+
+// 0: as many as OpenMP finds (OMP_NUM_THREADS or the number of cores).
+inline std::atomic<int> chosen_num_threads = 0;
+
+// How many threads the loops below may use from now on; 0 for OpenMP's own choice.
+inline void set_num_threads(int count) {
+  chosen_num_threads = std::max(count, 0);
+}
+
+inline int num_threads() {
+#ifdef _OPENMP
+  const int chosen = chosen_num_threads;
+  return chosen > 0 ? chosen : omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
+// Calls body(i) or body(i, thread) once for every i < count, in any order, on several threads;
+// thread < num_threads() tells which, so that each may use its own slice of a scratch buffer.
+// An exception of the body reaches the caller, once all threads are done. Inside another
+// parallel_for it runs on the calling thread alone.
+template <typename Body>
+void parallel_for(Index count, const Body& body) {
+  const auto call = [&body](Index i, [[maybe_unused]] int thread) {
+    if constexpr (std::is_invocable_v<Body, Index, int>) {
+      body(i, thread);
+    } else {
+      body(i);
+    }
+  };
+#ifdef _OPENMP
+  if (count > 1 && num_threads() > 1 && !omp_in_parallel()) {
+    std::exception_ptr error;
+#pragma omp parallel for schedule(dynamic) num_threads(num_threads())
+    for (Index i = 0; i < count; ++i) {
+      try {
+        call(i, omp_get_thread_num());
+      } catch (...) {
+#pragma omp critical(chalk_parallel_error)
+        error = std::current_exception();
+      }
+    }
+    if (error) std::rethrow_exception(error);
+    return;
+  }
+#endif
+  for (Index i = 0; i < count; ++i)
+    call(i, 0);
+}
+
+// Calls body(begin, end) for the pieces [0, grain), [grain, 2 grain), ... of [0, count).
+template <typename Body>
+void parallel_ranges(Index count, Index grain, const Body& body) {
+  parallel_for((count + grain - 1) / grain,
+               [&](Index piece) { body(piece * grain, std::min(count, (piece + 1) * grain)); });
+}
+
+}  // namespace chalk::cpu

@@ -1,0 +1,91 @@
+#include "autograd/cpu/scratch.h"
+
+#include <cstdlib>
+#include <new>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace chalk::cpu {
+namespace {
+
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+constexpr std::size_t cache_line = 64;
+
+std::size_t round_up(std::size_t bytes, std::size_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+struct Block {
+  Memory memory;
+  std::size_t bytes;
+};
+
+// The stack of one thread: everything before used in blocks[block] and all of the blocks before
+// it is taken. It grows by adding blocks, since what was handed out may not move.
+struct Arena {
+  std::vector<Block> blocks;
+  std::size_t block = 0, used = 0;
+
+  void* take(std::size_t bytes) {
+    bytes = round_up(bytes, cache_line) + cache_line;  // a line apart: other cache sets
+    while (block < blocks.size() && used + bytes > blocks[block].bytes) {
+      ++block;
+      used = 0;
+    }
+    if (block == blocks.size()) {
+      const std::size_t size = round_up(bytes, huge_page);
+      blocks.push_back({allocate_memory(size), size});
+    }
+    void* taken = blocks[block].memory.get() + used;
+    used += bytes;
+    return taken;
+  }
+
+  // Nothing is taken any more: one block instead of several, for the next time.
+  void merge() {
+    std::size_t bytes = 0;
+    for (const Block& piece : blocks)
+      bytes += piece.bytes;
+    blocks.clear();
+    blocks.push_back({allocate_memory(bytes), bytes});
+  }
+};
+
+thread_local Arena arena;
+
+}  // namespace
+
+void FreeMemory::operator()(std::byte* memory) const {
+  std::free(memory);
+}
+
+Memory allocate_memory(std::size_t bytes) {
+  if (bytes == 0) return nullptr;
+  const bool huge = bytes >= huge_page;
+  const std::size_t unit = huge ? huge_page : cache_line;
+  void* memory = std::aligned_alloc(unit, round_up(bytes, unit));
+  if (memory == nullptr) throw std::bad_alloc();
+#ifdef __linux__
+  if (huge) madvise(memory, round_up(bytes, unit), MADV_HUGEPAGE);  // only a hint: may fail
+#endif
+  return Memory(static_cast<std::byte*>(memory));
+}
+
+Scratch::Scratch() : block_(arena.block), used_(arena.used) {}
+
+Scratch::~Scratch() {
+  arena.block = block_;
+  arena.used = used_;
+  try {
+    if (block_ == 0 && used_ == 0 && arena.blocks.size() > 1) arena.merge();
+  } catch (const std::bad_alloc&) {  // then the next one starts from nothing
+  }
+}
+
+void* Scratch::take_bytes(std::size_t bytes) {
+  return arena.take(bytes);
+}
+
+}  // namespace chalk::cpu
