@@ -1,0 +1,134 @@
+// Batch norm of x [rows, channels] over the rows; everything else is [channels].
+#pragma once
+
+#include "autograd/cpu/reduce.h"
+
+namespace chalk::cpu {
+
+// mean = sum(x) / rows, variance = sum((x - mean)^2) / rows, in one pass over x: with the first
+// row k as a guess of the mean and d = x - k,
+//   mean = k + mean(d),  variance = mean(d^2) - mean(d)^2.
+// In double, and with k near the mean, nothing is lost in that difference.
+template <typename T>
+void mean_variance(Index rows, Index channels, const T* x, T* mean, T* variance) {
+  Scratch scratch;
+  double* totals = scratch.take<double>(2 * channels);
+  sum_over_rows(rows, rows_at_once(channels), 2 * channels, totals,
+                [=](Index begin, Index end, double* partial) {
+                  for (Index r = begin; r < end; ++r) {
+                    const T* row = x + r * channels;
+#pragma omp simd
+                    for (Index c = 0; c < channels; ++c) {
+                      const double d = static_cast<double>(row[c]) - static_cast<double>(x[c]);
+                      partial[c] += d;
+                      partial[channels + c] += d * d;
+                    }
+                  }
+                });
+  for (Index c = 0; c < channels; ++c) {
+    const double d = totals[c] / static_cast<double>(rows);
+    const double square = totals[channels + c] / static_cast<double>(rows);
+    mean[c] = static_cast<T>(d + (rows > 0 ? static_cast<double>(x[c]) : 0));
+    variance[c] = static_cast<T>(square - d * d < 0 ? 0 : square - d * d);  // NaN stays NaN
+  }
+}
+
+// What batch norm does to an element of one channel: y = (x - mean) scale + beta with
+// scale = gamma / sqrt(variance + eps).
+template <typename T>
+T normalised(T x, T mean, T scale, T beta) {
+  return (x - mean) * scale + beta;
+}
+
+// scale = gamma inverse_std
+template <typename T>
+T* batch_norm_scale(Index channels, const T* gamma, const T* inverse_std, Scratch& scratch) {
+  T* scale = scratch.take<T>(channels);
+  for (Index c = 0; c < channels; ++c)
+    scale[c] = gamma[c] * inverse_std[c];
+  return scale;
+}
+
+// y = gamma (x - mean) inverse_std + beta; with_relu: max(that, 0).
+template <typename T>
+void batch_norm(Index rows, Index channels, const T* x, const T* mean, const T* inverse_std,
+                const T* gamma, const T* beta, bool with_relu, T* y) {
+  Scratch scratch;
+  const T* scale = batch_norm_scale(channels, gamma, inverse_std, scratch);
+  parallel_ranges(rows, rows_at_once(channels), [=](Index begin, Index end) {
+    for (Index r = begin; r < end; ++r) {
+      const T* from = x + r * channels;
+      T* to = y + r * channels;
+      if (with_relu) {
+#pragma omp simd
+        for (Index c = 0; c < channels; ++c) {
+          const T value = normalised(from[c], mean[c], scale[c], beta[c]);
+          to[c] = value <= 0 ? 0 : value;
+        }
+      } else {
+#pragma omp simd
+        for (Index c = 0; c < channels; ++c)
+          to[c] = normalised(from[c], mean[c], scale[c], beta[c]);
+      }
+    }
+  });
+}
+
+// totals[c] = sum(g), totals[channels + c] = sum(g (x - mean)), where g is dy, or 0 where
+// with_relu cut y off.
+template <typename T>
+void batch_norm_sums(Index rows, Index channels, const T* x, const T* mean, const T* scale,
+                     const T* beta, bool with_relu, const T* dy, double* totals) {
+  sum_over_rows(rows, rows_at_once(channels), 2 * channels, totals,
+                [=](Index begin, Index end, double* partial) {
+                  for (Index r = begin; r < end; ++r) {
+                    const T *from = x + r * channels, *gradient = dy + r * channels;
+#pragma omp simd
+                    for (Index c = 0; c < channels; ++c) {
+                      const bool cut =
+                          with_relu && normalised(from[c], mean[c], scale[c], beta[c]) <= 0;
+                      const double g = static_cast<double>(cut ? 0 : gradient[c]);
+                      partial[c] += g;
+                      partial[channels + c] += g * static_cast<double>(from[c] - mean[c]);
+                    }
+                  }
+                });
+}
+
+// With z = (x - mean) inverse_std, s = gamma inverse_std, and dy counted as 0 where with_relu cut
+// y off:  dgamma = sum(dy z), dbeta = sum(dy);  in training
+//   dx = s (dy - dbeta / rows - z dgamma / rows) = s dy - (along (x - mean) + constant)
+// with along = s inverse_std dgamma / rows and constant = s dbeta / rows; else dx = s dy.
+template <typename T>
+void batch_norm_backward(Index rows, Index channels, const T* x, const T* mean,
+                         const T* inverse_std, const T* gamma, const T* beta, bool with_relu,
+                         bool training, const T* dy, T* dx, T* dgamma, T* dbeta) {
+  Scratch scratch;
+  const T* scale = batch_norm_scale(channels, gamma, inverse_std, scratch);
+  T* along = scratch.take<T>(channels);
+  T* constant = scratch.take<T>(channels);
+  double* totals = scratch.take<double>(2 * channels);
+  batch_norm_sums(rows, channels, x, mean, scale, beta, with_relu, dy, totals);
+  for (Index c = 0; c < channels; ++c) {
+    const double s = static_cast<double>(inverse_std[c]), n = static_cast<double>(rows);
+    const double sum_gz = totals[channels + c] * s;
+    dbeta[c] = static_cast<T>(totals[c]);
+    dgamma[c] = static_cast<T>(sum_gz);
+    constant[c] = training ? static_cast<T>(static_cast<double>(scale[c]) * totals[c] / n) : 0;
+    along[c] = training ? static_cast<T>(static_cast<double>(scale[c]) * s * sum_gz / n) : 0;
+  }
+  parallel_ranges(rows, rows_at_once(channels), [=](Index begin, Index end) {
+    for (Index r = begin; r < end; ++r) {
+      const T *from = x + r * channels, *gradient = dy + r * channels;
+      T* to = dx + r * channels;
+#pragma omp simd
+      for (Index c = 0; c < channels; ++c) {
+        const bool cut = with_relu && normalised(from[c], mean[c], scale[c], beta[c]) <= 0;
+        const T g = cut ? 0 : gradient[c];
+        to[c] = scale[c] * g - (along[c] * (from[c] - mean[c]) + constant[c]);
+      }
+    }
+  });
+}
+
+}  // namespace chalk::cpu

@@ -1,0 +1,285 @@
+// The CPU backend: each method unpacks its tensors to pointers and sizes and calls one kernel.
+#include "autograd/cpu/cpu_backend.h"
+
+#include <atomic>
+#include <cstdlib>
+
+#include "autograd/check.h"
+#include "autograd/cpu/batch_norm.h"
+#include "autograd/cpu/layer_norm.h"
+#include "autograd/cpu/matmul.h"
+#include "autograd/cpu/movement.h"
+#include "autograd/cpu/optimizer_step.h"
+#include "autograd/cpu/pool.h"
+#include "autograd/cpu/random_fill.h"
+#include "autograd/cpu/softmax.h"
+#include "autograd/devices.h"
+
+namespace chalk {
+namespace cpu {
+
+// ---- which convolution ----
+
+ConvRung conv_rung_named(std::string_view name) {
+  if (name == "automatic") return ConvRung::automatic;
+  if (name == "direct") return ConvRung::direct;
+  if (name == "gemm") return ConvRung::gemm;
+  if (name == "winograd2") return ConvRung::winograd2;
+  if (name == "winograd4") return ConvRung::winograd4;
+  fail("there is no convolution called ", name,
+       "; choose one of automatic, direct, gemm, winograd2, winograd4 (CHALK_CONV)");
+}
+
+static ConvRung first_conv_rung() {
+  if (const char* name = std::getenv("CHALK_CONV")) return conv_rung_named(name);
+#ifdef CHALK_PLAIN
+  return ConvRung::direct;
+#else
+  return ConvRung::automatic;
+#endif
+}
+
+static std::atomic<ConvRung>& chosen_conv_rung() {
+  static std::atomic<ConvRung> rung = first_conv_rung();
+  return rung;
+}
+
+void set_conv_rung(ConvRung rung) {
+  chosen_conv_rung() = rung;
+}
+
+ConvRung conv_rung() {
+  return chosen_conv_rung();
+}
+
+// ---- the backend ----
+
+// x [rows, columns] with the last axis as columns.
+static Index columns_of(const Tensor& x) {
+  return x.dim() == 0 ? 1 : x.size(-1);
+}
+static Index rows_of(const Tensor& x) {
+  return x.numel() / std::max<Index>(1, columns_of(x));
+}
+
+template <typename T>
+class CpuBackend final : public Backend {
+ public:
+  // ---- filling, moving, converting ----
+
+  void fill(double value, Tensor& y) override {
+    cpu::fill(y.numel(), static_cast<T>(value), out(y));
+  }
+
+  void cast(const Tensor& x, Tensor& y) override {
+    if (x.dtype() != dtype_of<T>()) return cast_from(x, y);
+    switch (y.dtype()) {
+      case DType::float32:
+        return cpu::cast(x.numel(), in(x), y.mutable_data<float>());
+      case DType::float64:
+        return cpu::cast(x.numel(), in(x), y.mutable_data<double>());
+      case DType::int64:
+        return cpu::cast(x.numel(), in(x), y.mutable_data<std::int64_t>());
+      case DType::uint8:
+        return cpu::cast(x.numel(), in(x), y.mutable_data<std::uint8_t>());
+    }
+  }
+
+  void copy_rows(Index rows, Index length, const Tensor& from, Index from_offset, Index from_stride,
+                 Tensor& to, Index to_offset, Index to_stride) override {
+    cpu::copy_rows(rows, length, in(from) + from_offset, from_stride, out(to) + to_offset,
+                   to_stride);
+  }
+
+  void permute(const Tensor& x, const std::vector<Index>& axes, Tensor& y) override {
+    cpu::permute(x.shape(), axes, in(x), out(y));
+  }
+
+  void uniform(std::uint64_t seed, std::uint64_t counter, Tensor& y) override {
+    cpu::uniform(y.numel(), seed, counter, out(y));
+  }
+
+  void normal(std::uint64_t seed, std::uint64_t counter, Tensor& y) override {
+    cpu::normal(y.numel(), seed, counter, out(y));
+  }
+
+  // ---- elementwise ----
+
+  void unary(Unary f, const Tensor& x, Tensor& y) override {
+    cpu::unary(f, x.numel(), in(x), out(y));
+  }
+
+  void unary_backward(Unary f, const Tensor& x, const Tensor& y, const Tensor& dy,
+                      Tensor& dx) override {
+    cpu::unary_backward(f, dx.numel(), in(x), in(y), in(dy), out(dx));
+  }
+
+  void binary(Binary f, const Tensor& a, const Tensor& b, Tensor& y) override {
+    cpu::binary(f, a.shape(), in(a), b.shape(), in(b), y.shape(), out(y));
+  }
+
+  void scale_add(double alpha, const Tensor& x, double beta, Tensor& y) override {
+    cpu::scale_add(y.numel(), static_cast<T>(alpha), in(x), static_cast<T>(beta), out(y));
+  }
+
+  // ---- along one axis ----
+
+  void sum(const AxisSizes& sizes, const Tensor& x, Tensor& y) override {
+    cpu::sum(sizes, in(x), out(y));
+  }
+
+  void max(const AxisSizes& sizes, const Tensor& x, Tensor& y, Tensor& position) override {
+    cpu::max(sizes, in(x), out(y), position.mutable_data<std::int64_t>());
+  }
+
+  void max_backward(const AxisSizes& sizes, const Tensor& position, const Tensor& dy,
+                    Tensor& dx) override {
+    cpu::max_backward(sizes, position.data<std::int64_t>(), in(dy), out(dx));
+  }
+
+  // ---- matrices ----
+
+  void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
+              Tensor& y) override {
+    const Index batch = y.size(0), rows = y.size(1), columns = y.size(2);
+    const Index inner = a.size(transpose_a ? 1 : 2);
+    cpu::matmul(batch, rows, inner, columns, in(a), a.size(0) == 1 ? 0 : rows * inner, transpose_a,
+                in(b), b.size(0) == 1 ? 0 : inner * columns, transpose_b, out(y));
+  }
+
+  // ---- softmax and loss ----
+
+  void softmax(const Tensor& x, Tensor& y) override {
+    cpu::softmax(rows_of(x), columns_of(x), in(x), out(y));
+  }
+
+  void softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) override {
+    cpu::softmax_backward(rows_of(y), columns_of(y), in(y), in(dy), out(dx));
+  }
+
+  void log_softmax(const Tensor& x, Tensor& y) override {
+    cpu::log_softmax(rows_of(x), columns_of(x), in(x), out(y));
+  }
+
+  void log_softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) override {
+    cpu::log_softmax_backward(rows_of(y), columns_of(y), in(y), in(dy), out(dx));
+  }
+
+  void nll(const Tensor& log_probability, const Tensor& label, Tensor& loss) override {
+    *out(loss) = cpu::nll(rows_of(log_probability), columns_of(log_probability),
+                          in(log_probability), label.data<std::int64_t>());
+  }
+
+  void cross_entropy_backward(const Tensor& log_probability, const Tensor& label,
+                              const Tensor& dloss, Tensor& dx) override {
+    cpu::cross_entropy_backward(rows_of(log_probability), columns_of(log_probability),
+                                in(log_probability), label.data<std::int64_t>(), *in(dloss),
+                                out(dx));
+  }
+
+  // ---- convolution ----
+
+  void conv2d(const Conv2dSizes& sizes, const Tensor& x, const Tensor& weight, Tensor& y) override {
+    conv2d_forward(sizes, in(x), in(weight), out(y), conv_rung());
+  }
+
+  void conv2d_backward_input(const Conv2dSizes& sizes, const Tensor& dy, const Tensor& weight,
+                             Tensor& dx) override {
+    cpu::conv2d_backward_input(sizes, in(dy), in(weight), out(dx), conv_rung());
+  }
+
+  void conv2d_backward_weight(const Conv2dSizes& sizes, const Tensor& x, const Tensor& dy,
+                              Tensor& dweight) override {
+    cpu::conv2d_backward_weight(sizes, in(x), in(dy), out(dweight), conv_rung());
+  }
+
+  // ---- pooling ----
+
+  void max_pool2d(const Pool2dSizes& sizes, const Tensor& x, Tensor& y, Tensor& position) override {
+    cpu::max_pool2d(sizes, in(x), out(y), position.mutable_data<std::uint8_t>());
+  }
+
+  void max_pool2d_backward(const Pool2dSizes& sizes, const Tensor& position, const Tensor& dy,
+                           Tensor& dx) override {
+    cpu::max_pool2d_backward(sizes, position.data<std::uint8_t>(), in(dy), out(dx));
+  }
+
+  // ---- normalisation ----
+
+  void mean_variance(const Tensor& x, Tensor& mean, Tensor& variance) override {
+    cpu::mean_variance(rows_of(x), columns_of(x), in(x), out(mean), out(variance));
+  }
+
+  void batch_norm(const Tensor& x, const BatchNormState& state, const Tensor& gamma,
+                  const Tensor& beta, bool with_relu, Tensor& y) override {
+    cpu::batch_norm(rows_of(x), columns_of(x), in(x), in(state.mean), in(state.inverse_std),
+                    in(gamma), in(beta), with_relu, out(y));
+  }
+
+  void batch_norm_backward(const Tensor& x, const BatchNormState& state, const Tensor& gamma,
+                           const Tensor& beta, bool with_relu, bool training, const Tensor& dy,
+                           Tensor& dx, Tensor& dgamma, Tensor& dbeta) override {
+    cpu::batch_norm_backward(rows_of(x), columns_of(x), in(x), in(state.mean),
+                             in(state.inverse_std), in(gamma), in(beta), with_relu, training,
+                             in(dy), out(dx), out(dgamma), out(dbeta));
+  }
+
+  void layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps, Tensor& y,
+                  Tensor& mean, Tensor& inverse_std) override {
+    cpu::layer_norm(rows_of(x), columns_of(x), in(x), in(gamma), in(beta), eps, out(y), out(mean),
+                    out(inverse_std));
+  }
+
+  void layer_norm_backward(const Tensor& x, const Tensor& mean, const Tensor& inverse_std,
+                           const Tensor& gamma, const Tensor& dy, Tensor& dx, Tensor& dgamma,
+                           Tensor& dbeta) override {
+    cpu::layer_norm_backward(rows_of(x), columns_of(x), in(x), in(mean), in(inverse_std), in(gamma),
+                             in(dy), out(dx), out(dgamma), out(dbeta));
+  }
+
+  // ---- dropout ----
+
+  void dropout_mask(double p, std::uint64_t seed, std::uint64_t counter, Tensor& mask) override {
+    cpu::dropout_mask(mask.numel(), p, seed, counter, out(mask));
+  }
+
+  // ---- optimisers ----
+
+  void sgd_step(const SgdStep& options, const Tensor& grad, Tensor& velocity, Tensor& w) override {
+    T* moving = velocity.defined() ? out(velocity) : nullptr;
+    cpu::sgd_step(options, w.numel(), in(grad), moving, out(w));
+  }
+
+  void adamw_step(const AdamWStep& options, const Tensor& grad, Tensor& m, Tensor& v,
+                  Tensor& w) override {
+    cpu::adamw_step(options, w.numel(), in(grad), out(m), out(v), out(w));
+  }
+
+ private:
+  static const T* in(const Tensor& x) { return x.data<T>(); }
+  static T* out(Tensor& y) { return y.mutable_data<T>(); }
+
+  static void cast_from(const Tensor& x, Tensor& y) {
+    switch (x.dtype()) {
+      case DType::float32:
+        return cpu::cast(x.numel(), x.data<float>(), out(y));
+      case DType::float64:
+        return cpu::cast(x.numel(), x.data<double>(), out(y));
+      case DType::int64:
+        return cpu::cast(x.numel(), x.data<std::int64_t>(), out(y));
+      case DType::uint8:
+        return cpu::cast(x.numel(), x.data<std::uint8_t>(), out(y));
+    }
+  }
+};
+
+}  // namespace cpu
+
+Backend& cpu_backend(DType dtype) {
+  static cpu::CpuBackend<float> single_precision;
+  static cpu::CpuBackend<double> double_precision;
+  if (dtype == DType::float32) return single_precision;
+  return double_precision;
+}
+
+}  // namespace chalk

@@ -1,0 +1,95 @@
+// Max pooling over windows, channels last.
+//   x  [batch, height, width, channels]      y, position  [batch, out height, out width, channels]
+// Output pixel (h, w) sees the input pixels (h stride - padding + i, w stride - padding + j) for
+// i, j < kernel; i kernel + j is a pixel's position in the window. Padding is never looked at.
+#pragma once
+
+#include "autograd/cpu/reduce.h"
+
+namespace chalk::cpu {
+
+// The part of a window that lies inside the image along one direction: i in [begin, end), and the
+// input coordinate of i = 0.
+struct Window {
+  Index begin, end, origin;
+
+  Window(Index out, const Pool2dSizes& sizes, Index size)
+      : begin(std::max<Index>(0, sizes.padding - out * sizes.stride)),
+        end(std::min(sizes.kernel, size + sizes.padding - out * sizes.stride)),
+        origin(out * sizes.stride - sizes.padding) {}
+};
+
+// One output pixel: the maximum (NaN counts as larger than all) and the first position of it, for
+// `count` of the channels; image and y begin at the first of them.
+template <typename T>
+void max_pool_pixel(const Pool2dSizes& sizes, const Window& rows, const Window& columns,
+                    Index count, const T* image, T* y, std::uint8_t* position) {
+  constexpr Index at_once = 64;
+  T best[at_once];
+  IntegerLike<T> where[at_once];
+  std::fill(best, best + count, -std::numeric_limits<T>::infinity());
+  std::fill(where, where + count,
+            static_cast<IntegerLike<T>>(rows.begin * sizes.kernel + columns.begin));
+  for (Index i = rows.begin; i < rows.end; ++i) {
+    for (Index j = columns.begin; j < columns.end; ++j) {
+      const T* x = image + ((rows.origin + i) * sizes.width + columns.origin + j) * sizes.channels;
+      const auto tap = static_cast<IntegerLike<T>>(i * sizes.kernel + j);
+#pragma omp simd
+      for (Index c = 0; c < count; ++c) {
+        const bool better = takes_over(x[c], best[c]);
+        best[c] = better ? x[c] : best[c];
+        where[c] = better ? tap : where[c];
+      }
+    }
+  }
+  std::copy(best, best + count, y);
+#pragma omp simd
+  for (Index c = 0; c < count; ++c)
+    position[c] = static_cast<std::uint8_t>(where[c]);
+}
+
+template <typename T>
+void max_pool2d(const Pool2dSizes& sizes, const T* x, T* y, std::uint8_t* position) {
+  const Index out_height = sizes.out_height(), out_width = sizes.out_width();
+  const Index channels = sizes.channels, image = sizes.height * sizes.width * channels;
+  parallel_for(sizes.batch * out_height, [&](Index row) {
+    const Window rows(row % out_height, sizes, sizes.height);
+    for (Index w = 0; w < out_width; ++w) {
+      const Window columns(w, sizes, sizes.width);
+      const Index at = (row * out_width + w) * channels;
+      for (Index c = 0; c < channels; c += 64)
+        max_pool_pixel(sizes, rows, columns, std::min<Index>(64, channels - c),
+                       x + row / out_height * image + c, y + at + c, position + at + c);
+    }
+  });
+}
+
+// dx = the sum of dy over the windows whose maximum it was. Every input row gathers from the
+// windows that saw it, so no two threads write the same element.
+template <typename T>
+void max_pool2d_backward(const Pool2dSizes& sizes, const std::uint8_t* position, const T* dy,
+                         T* dx) {
+  const Index out_height = sizes.out_height(), out_width = sizes.out_width();
+  const Index channels = sizes.channels, width = sizes.width;
+  parallel_for(sizes.batch * sizes.height, [&](Index row) {
+    const Index n = row / sizes.height, h = row % sizes.height + sizes.padding;
+    T* to = dx + row * width * channels;
+    std::fill(to, to + width * channels, T(0));
+    const Index first = h < sizes.kernel ? 0 : (h - sizes.kernel) / sizes.stride + 1;
+    for (Index out = first; out < out_height && out * sizes.stride <= h; ++out) {
+      for (Index w = 0; w < out_width; ++w) {
+        const Window columns(w, sizes, width);
+        const Index at = ((n * out_height + out) * out_width + w) * channels;
+        for (Index j = columns.begin; j < columns.end; ++j) {
+          const auto tap = static_cast<std::uint8_t>((h - out * sizes.stride) * sizes.kernel + j);
+          T* pixel = to + (columns.origin + j) * channels;
+#pragma omp simd
+          for (Index c = 0; c < channels; ++c)
+            pixel[c] += position[at + c] == tap ? dy[at + c] : 0;
+        }
+      }
+    }
+  });
+}
+
+}  // namespace chalk::cpu

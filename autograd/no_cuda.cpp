@@ -1,0 +1,23 @@
+// Stands in for the folder cuda/ in a build without it.
+#include "autograd/check.h"
+#include "autograd/devices.h"
+
+namespace chalk {
+
+[[noreturn]] static void fail_without_cuda() {
+  fail("chalk was built without CUDA; use Device::cpu, or build with -DCHALK_CUDA=ON");
+}
+
+Backend& cuda_backend(DType) {
+  fail_without_cuda();
+}
+
+Allocator& cuda_allocator() {
+  fail_without_cuda();
+}
+
+bool cuda_available() {
+  return false;
+}
+
+}  // namespace chalk
