@@ -70,28 +70,33 @@ Mask subtract(const Mask& a, const Mask& b) {
   return rest;
 }
 
-// Adds one edge to `change`, the row-wise differences of the signed area to the right of the path's
-// edges. Within a row the edge runs from x0 to x1; the mean over it of the part of column i that
-// lies to its right is (G(i + 1 - x0) - G(i + 1 - x1)) / (x1 - x0), G the integral of a unit ramp.
+// The mean, over x0 <= x <= x1, of the part of the unit-wide column ending at `end` that is right
+// of x: with G the integral of the ramp clamp(u, 0, 1), (G(end - x0) - G(end - x1)) / (x1 - x0).
+static float share_right_of(float x0, float x1, float end) {
+  if (x1 <= end - 1) return 1;
+  if (x1 - x0 < 0.01f) return std::clamp(end - 0.5f * (x0 + x1), 0.0f, 1.0f);
+  auto ramp_integral = [](float u) { return u <= 0 ? 0 : u < 1 ? 0.5f * u * u : u - 0.5f; };
+  return (ramp_integral(end - x0) - ramp_integral(end - x1)) / (x1 - x0);
+}
+
+// Adds one edge to `change`: summed along each row, it holds the signed area of every pixel that
+// lies to the right of the edges, and those of a closed path leave its inside.
 static void add_edge(Point from, Point to, Index size, std::vector<float>& change) {
   if (from.y == to.y) return;
   const float direction = from.y < to.y ? 1 : -1;
   if (from.y > to.y) std::swap(from, to);
-  const float first = std::max(from.y, 0.0f), end = std::min(to.y, float(size));
-  auto ramp_integral = [](float u) { return u <= 0 ? 0 : u < 1 ? 0.5f * u * u : u - 0.5f; };
-  for (Index row = static_cast<Index>(first); row < end; row++) {
-    const float y0 = std::max(first, float(row)), y1 = std::min(end, float(row + 1));
-    const float slope = (to.x - from.x) / (to.y - from.y);
+  const float slope = (to.x - from.x) / (to.y - from.y), limit = static_cast<float>(size - 1);
+  const float first = std::max(from.y, 0.0f), end = std::min(to.y, limit + 1);
+  for (Index row = static_cast<Index>(first); static_cast<float>(row) < end; row++) {
+    const float y0 = std::max(first, static_cast<float>(row));
+    const float y1 = std::min(end, static_cast<float>(row + 1));
     float x0 = from.x + (y0 - from.y) * slope, x1 = from.x + (y1 - from.y) * slope;
     if (x0 > x1) std::swap(x0, x1);
-    x1 = std::max(x1, x0 + 1e-3f);  // so that an upright edge needs no case of its own
-    const float limit = static_cast<float>(size - 1);
     const Index column0 = static_cast<Index>(std::clamp(std::floor(x0), 0.0f, limit));
     const Index column1 = static_cast<Index>(std::clamp(std::floor(x1) + 1, 0.0f, limit));
     float before = 0;
     for (Index i = column0; i <= column1; i++) {
-      const float right =
-          (ramp_integral(float(i + 1) - x0) - ramp_integral(float(i + 1) - x1)) / (x1 - x0);
+      const float right = share_right_of(x0, x1, static_cast<float>(i + 1));
       change[row * size + i] += direction * (y1 - y0) * (right - before);
       before = right;
     }

@@ -74,24 +74,30 @@ static void draw_split(const std::string& directory, bool test, Index count, std
 
 void draw_dataset(const DrawOptions& options) {
   namespace fs = std::filesystem;
-  const std::string unfinished = options.directory + "." + std::to_string(getpid()) + ".tmp";
-  check(options.train_images > 0 && options.test_images > 0, "draw_dataset: ", options.train_images,
-        " train and ", options.test_images, " test images, expected at least 1 of each");
-  check(!fs::exists(options.directory), "draw_dataset: ", options.directory,
+  constexpr Index kMost = 1000000;
+  for (Index count : {options.train_images, options.test_images})
+    check(count > 0 && count <= kMost, "draw_dataset: asked for ", options.train_images,
+          " train and ", options.test_images, " test images, expected 1 to ", kMost, " of each");
+  fs::path directory = fs::path(options.directory).lexically_normal();
+  if (!directory.has_filename()) directory = directory.parent_path();  // "faces/" is "faces"
+  const std::string unfinished = directory.string() + "." + std::to_string(getpid()) + ".tmp";
+  std::error_code unknown;
+  check(directory.has_filename(), "draw_dataset: '", options.directory, "' names no folder");
+  check(!fs::exists(directory, unknown), "draw_dataset: ", options.directory,
         " exists already; remove it or name another folder");
   try {
     fs::create_directories(unfinished);
     draw_split(unfinished, false, options.train_images, options.seed);
     draw_split(unfinished, true, options.test_images, options.seed);
-    fs::rename(unfinished, options.directory);
+    fs::rename(unfinished, directory);
   } catch (const std::exception& error) {
-    std::error_code ignored;
-    fs::remove_all(unfinished, ignored);
+    fs::remove_all(unfinished, unknown);
     fail("draw_dataset: cannot draw the faces in ", options.directory, ": ", error.what());
   }
 }
 
 Image contact_sheet(Index columns, std::uint64_t seed) {
+  check(columns > 0 && columns <= 1000, "contact_sheet: ", columns, " columns, expected 1 to 1000");
   const Index width = columns * kFaceSize, height = kExpressions * kFaceSize;
   Image sheet{height, width, std::vector<std::uint8_t>(height * width * 3)};
   for (Index row = 0; row < kExpressions; row++) {
