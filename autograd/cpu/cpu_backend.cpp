@@ -10,10 +10,12 @@
 #include "autograd/cpu/matmul.h"
 #include "autograd/cpu/movement.h"
 #include "autograd/cpu/optimizer_step.h"
+#include "autograd/cpu/packed_cache.h"
 #include "autograd/cpu/pool.h"
 #include "autograd/cpu/random_fill.h"
 #include "autograd/cpu/softmax.h"
 #include "autograd/devices.h"
+#include "autograd/node.h"
 
 namespace chalk {
 namespace cpu {
@@ -180,7 +182,9 @@ class CpuBackend final : public Backend {
   // ---- convolution ----
 
   void conv2d(const Conv2dSizes& sizes, const Tensor& x, const Tensor& weight, Tensor& y) override {
-    conv2d_forward(sizes, in(x), in(weight), out(y), conv_rung());
+    const PackedWeights<T>* packed =
+        grad_enabled() ? nullptr : &packed_.get(sizes, weight, conv_rung());
+    conv2d_forward(sizes, in(x), in(weight), out(y), conv_rung(), packed);
   }
 
   void conv2d_backward_input(const Conv2dSizes& sizes, const Tensor& dy, const Tensor& weight,
@@ -258,6 +262,8 @@ class CpuBackend final : public Backend {
  private:
   static const T* in(const Tensor& x) { return x.data<T>(); }
   static T* out(Tensor& y) { return y.mutable_data<T>(); }
+
+  PackedCache<T> packed_;  // of weights used outside of training
 
   static void cast_from(const Tensor& x, Tensor& y) {
     switch (x.dtype()) {
