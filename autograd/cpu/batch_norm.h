@@ -63,7 +63,7 @@ void batch_norm(Index rows, Index channels, const T* x, const T* mean, const T* 
 #pragma omp simd
         for (Index c = 0; c < channels; ++c) {
           const T value = normalised(from[c], mean[c], scale[c], beta[c]);
-          to[c] = value <= 0 ? 0 : value;
+          to[c] = zero_if(value <= 0, value);
         }
       } else {
 #pragma omp simd
@@ -87,7 +87,7 @@ void batch_norm_sums(Index rows, Index channels, const T* x, const T* mean, cons
                     for (Index c = 0; c < channels; ++c) {
                       const bool cut =
                           with_relu && normalised(from[c], mean[c], scale[c], beta[c]) <= 0;
-                      const double g = static_cast<double>(cut ? 0 : gradient[c]);
+                      const double g = static_cast<double>(zero_if(cut, gradient[c]));
                       partial[c] += g;
                       partial[channels + c] += g * static_cast<double>(from[c] - mean[c]);
                     }
@@ -124,7 +124,7 @@ void batch_norm_backward(Index rows, Index channels, const T* x, const T* mean,
 #pragma omp simd
       for (Index c = 0; c < channels; ++c) {
         const bool cut = with_relu && normalised(from[c], mean[c], scale[c], beta[c]) <= 0;
-        const T g = cut ? 0 : gradient[c];
+        const T g = zero_if(cut, gradient[c]);
         to[c] = scale[c] * g - (along[c] * (from[c] - mean[c]) + constant[c]);
       }
     }

@@ -24,6 +24,13 @@ void for_each_element(Index count, const F& f) {
   });
 }
 
+// 0 where the condition holds, else the value. As an argument the value is read in any case, so
+// that a loop over this has no branch in it.
+template <typename T>
+T zero_if(bool condition, T value) {
+  return condition ? T(0) : value;
+}
+
 // ---- one variable ----
 
 // y_i = value
@@ -43,11 +50,11 @@ void unary(Unary f, Index count, const T* x, T* y) {
     case Unary::sqrt:
       return for_each_element(count, [=](Index i) { y[i] = std::sqrt(x[i]); });
     case Unary::relu:
-      return for_each_element(count, [=](Index i) { y[i] = x[i] <= 0 ? 0 : x[i]; });
+      return for_each_element(count, [=](Index i) { y[i] = x[i] <= 0 ? T(0) : x[i]; });
     case Unary::sigmoid:
       return for_each_element(count, [=](Index i) { y[i] = logistic(x[i]); });
     case Unary::tanh:
-      return for_each_element(count, [=](Index i) { y[i] = std::tanh(x[i]); });
+      return for_each_element(count, [=](Index i) { y[i] = hyperbolic_tangent(x[i]); });
   }
 }
 
@@ -63,7 +70,7 @@ void unary_backward(Unary f, Index count, const T* x, const T* y, const T* dy, T
     case Unary::sqrt:
       return for_each_element(count, [=](Index i) { dx[i] = dy[i] / (2 * y[i]); });
     case Unary::relu:
-      return for_each_element(count, [=](Index i) { dx[i] = y[i] <= 0 ? 0 : dy[i]; });
+      return for_each_element(count, [=](Index i) { dx[i] = zero_if(y[i] <= 0, dy[i]); });
     case Unary::sigmoid:
       return for_each_element(count, [=](Index i) { dx[i] = dy[i] * y[i] * (1 - y[i]); });
     case Unary::tanh:

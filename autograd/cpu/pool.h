@@ -85,7 +85,7 @@ void max_pool2d_backward(const Pool2dSizes& sizes, const std::uint8_t* position,
           T* pixel = to + (columns.origin + j) * channels;
 #pragma omp simd
           for (Index c = 0; c < channels; ++c)
-            pixel[c] += position[at + c] == tap ? dy[at + c] : 0;
+            pixel[c] += zero_if(position[at + c] != tap, dy[at + c]);
         }
       }
     }

@@ -17,13 +17,10 @@ void for_each_row(Index rows, Index columns, const Row& row) {
 // y_i = exp(x_i - largest) for one row; returns their sum.
 template <typename T>
 double exponentials(Index columns, const T* x, T largest, T* y) {
-  double total = 0;
-#pragma omp simd reduction(+ : total)
-  for (Index i = 0; i < columns; ++i) {
+#pragma omp simd
+  for (Index i = 0; i < columns; ++i)
     y[i] = exponential(x[i] - largest);
-    total += static_cast<double>(y[i]);
-  }
-  return total;
+  return sum_of(columns, y);
 }
 
 // y_i = exp(x_i) / sum_j exp(x_j) = exp(x_i - max) / sum_j exp(x_j - max), which can't overflow.
