@@ -1,5 +1,6 @@
 #include "data/image.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
 #include <memory>
@@ -15,6 +16,8 @@
 #define STBI_ONLY_PNG
 #define STBI_ONLY_BMP
 #define STBI_NO_STDIO
+#define STBI_NO_FAILURE_STRINGS
+#define STBI_ASSERT(holds) chalk::check(holds, "cannot read an image: its data is contradictory")
 #include <stb_image.h>
 
 #define STB_IMAGE_WRITE_STATIC
@@ -25,19 +28,44 @@
 namespace chalk {
 namespace {
 
+// A Huffman table of a JPEG file lists at most 256 symbols. The decoder trusts the file in that and
+// would write beyond its table, so this walks from marker to marker and looks at every table first.
+bool has_oversized_huffman_table(std::span<const std::uint8_t> bytes) {
+  if (bytes.size() < 2 || bytes[0] != 0xff || bytes[1] != 0xd8) return false;
+  std::size_t at = 2;
+  while (at + 4 <= bytes.size()) {
+    const std::uint8_t marker = bytes[at + 1];
+    // No marker here, or one without a length: 0 and restarts occur within coded pixels.
+    if (bytes[at] != 0xff || marker == 0 || (marker >= 0xd0 && marker <= 0xd8) || marker == 0xff) {
+      ++at;
+      continue;
+    }
+    const std::size_t length = bytes[at + 2] * 256u + bytes[at + 3];
+    const std::size_t end = std::min(bytes.size(), at + 2 + length);
+    std::size_t table = marker == 0xc4 ? at + 4 : end;
+    while (table < end) {  // its class, 16 counts of symbols by the length of their code, symbols
+      std::size_t symbols = 0;
+      for (std::size_t i = table + 1; i < std::min(table + 17, bytes.size()); ++i)
+        symbols += bytes[i];
+      if (symbols > 256) return true;
+      table += 17 + symbols;
+    }
+    at = std::max(end, at + 2);
+  }
+  return false;
+}
+
 // Where the decoder finds no bytes left in a BMP file it silently goes on with zeros, so that the
 // rest of the image would be black. (For JPEG and PNG a missing end is an error already.)
 bool is_truncated_bmp(std::span<const std::uint8_t> bytes, Index height, Index width) {
-  if (bytes.size() < 34 || bytes[0] != 'B' || bytes[1] != 'M') return false;
-  const auto little_endian = [&](std::size_t at, int size) {
-    Index value = 0;
-    for (int i = size - 1; i >= 0; --i)
-      value = value * 256 + bytes[at + static_cast<size_t>(i)];
-    return value;
+  if (bytes[0] != 'B' || bytes[1] != 'M') return false;
+  if (bytes.size() < 30) return true;
+  const auto word = [&](std::size_t position) -> Index {
+    return bytes[position] + 256 * bytes[position + 1];
   };
-  const Index first_pixel = little_endian(10, 4);
-  const bool old_header = little_endian(14, 4) == 12;  // OS/2: 16-bit sizes
-  const Index bits_per_pixel = little_endian(old_header ? 24 : 28, 2);
+  const Index first_pixel = word(10) + 65536 * word(12);
+  const bool old_header = word(14) == 12;  // of OS/2, with 16-bit sizes
+  const Index bits_per_pixel = word(old_header ? 24 : 28);
   const Index row_bytes = (width * bits_per_pixel + 31) / 32 * 4;
   return static_cast<Index>(bytes.size()) < first_pixel + row_bytes * height;
 }
@@ -66,21 +94,21 @@ Image read_image(const std::string& path) {
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name) {
   check(!bytes.empty(), "cannot read image ", name, ": it is empty; restore or remove it");
   check(bytes.size() <= std::numeric_limits<int>::max(), "cannot read image ", name, ": its ",
-        bytes.size(), " bytes are too many for an image file");
+        bytes.size(), " bytes are too many for an image file; make it smaller");
+  check(!has_oversized_huffman_table(bytes), "cannot read image ", name,
+        ": its Huffman tables are damaged; restore or remove it");
   const int size = static_cast<int>(bytes.size());
   int width = 0, height = 0, channels = 0;
   // The header alone first: an image may claim any size, and decoding would allocate it.
-  if (!stbi_info_from_memory(bytes.data(), size, &width, &height, &channels))
-    fail("cannot read image ", name, ": it is no JPEG, PNG or BMP file, or its header is damaged (",
-         stbi_failure_reason(), "); restore or remove it");
+  check(stbi_info_from_memory(bytes.data(), size, &width, &height, &channels), "cannot read image ",
+        name, ": it is no JPEG, PNG or BMP file, or its header is damaged; restore or remove it");
   check(width > 0 && height > 0 && height <= kMaxImagePixels / width, "cannot read image ", name,
         ": it claims ", height, " x ", width, " pixels, the limit is ", kMaxImagePixels,
         "; make it smaller");
   const std::unique_ptr<stbi_uc, decltype(&std::free)> decoded(
       stbi_load_from_memory(bytes.data(), size, &width, &height, &channels, 3), &std::free);
-  if (!decoded || is_truncated_bmp(bytes, height, width))
-    fail("cannot read image ", name, ": its pixels are damaged or cut short (",
-         decoded ? "the file ends early" : stbi_failure_reason(), "); restore or remove it");
+  check(decoded && !is_truncated_bmp(bytes, height, width), "cannot read image ", name,
+        ": its pixels are damaged or cut short; restore or remove it");
   const std::size_t count = static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3;
   return {height, width, {decoded.get(), decoded.get() + count}};
 }

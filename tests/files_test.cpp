@@ -1,0 +1,79 @@
+// Whole files in and out; what is left behind when the disk is full.
+#include "data/files.h"
+
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "autograd/check.h"
+
+using namespace chalk;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct TemporaryFolder {
+  fs::path path = fs::temp_directory_path() / ("chalk_files_test_" + std::to_string(getpid()));
+  TemporaryFolder() { fs::create_directories(path); }
+  ~TemporaryFolder() { fs::remove_all(path); }
+  std::string operator/(const std::string& name) const { return path / name; }
+};
+
+std::string text(const std::vector<std::uint8_t>& bytes) {
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace
+
+TEST_CASE("files are read as they were written, and replaced") {
+  const TemporaryFolder folder;
+  std::vector<std::uint8_t> bytes(100'003);
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<std::uint8_t>(i * i >> 3);
+  write_file(folder / "a", bytes);
+  CHECK(read_file(folder / "a") == bytes);
+  write_file(folder / "a", "short");
+  CHECK(text(read_file(folder / "a")) == "short");
+  write_file(folder / "a", "");
+  CHECK(read_file(folder / "a").empty());
+  CHECK(std::distance(fs::directory_iterator(folder.path), {}) == 1);  // no .tmp is left
+  CHECK(!read_file("/proc/self/status").empty());                      // its size is said to be 0
+}
+
+TEST_CASE("a full disk leaves the old file and no temporary one") {
+  const TemporaryFolder folder;
+  write_file(folder / "a", "old");
+  // A limit on the size of files stands in for a full disk.
+  struct rlimit before {};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const struct rlimit small { 1000, before.rlim_max };
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+  std::string message;
+  try {
+    write_file(folder / "a", std::string(5000, 'x'));
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  CHECK(message.find("cannot write " + (folder / "a") + ": File too large (5000 bytes)") == 0);
+  CHECK(text(read_file(folder / "a")) == "old");
+  CHECK(!fs::exists(folder / "a.tmp"));
+}
+
+TEST_CASE("what is no readable file is named") {
+  const TemporaryFolder folder;
+  CHECK_THROWS_WITH_AS(read_file(folder / "none"), doctest::Contains("none: No such file"), Error);
+  CHECK_THROWS_WITH_AS(read_file(folder.path), doctest::Contains("it is a folder"), Error);
+  REQUIRE(mkfifo((folder / "pipe").c_str(), 0600) == 0);  // opening it would wait for ever
+  CHECK_THROWS_WITH_AS(read_file(folder / "pipe"), doctest::Contains("not a regular file"), Error);
+  CHECK_THROWS_WITH_AS(write_file(folder / "no/a", "x"), doctest::Contains("No such file"), Error);
+  fs::create_directories(folder.path / "folder");
+  CHECK_THROWS_WITH_AS(write_file(folder / "folder", "x"), doctest::Contains("directory"), Error);
+  CHECK(!fs::exists(folder / "folder.tmp"));
+}
