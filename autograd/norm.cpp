@@ -1,5 +1,6 @@
 // Batch norm and layer norm.
 #include "autograd/axes.h"
+#include "autograd/fusion.h"
 #include "autograd/node.h"
 #include "autograd/operations.h"
 
@@ -25,25 +26,28 @@ static void check_channels(const char* operation, const Tensor& x,
 //   dx = s (g - sum(g) / n - z sum(g z) / n)
 //      = gamma s (dy - dbeta / n - z dgamma / n).
 // The gradient loses its mean and its part along z: what x's shift and scale can't change.
+// With a ReLU behind it, dy counts as 0 where y was cut off; the backward pass finds these places
+// from x again, so that y need not be kept.
 struct BatchNormNode final : Node {
   Saved input, gamma, beta, mean, inverse_std;
-  bool training;
+  bool training, relu;
   BatchNormNode(const Tensor& input, const Tensor& gamma, const Tensor& beta,
-                const BatchNormState& state, bool training)
+                const BatchNormState& state, const BatchNormOptions& options)
       : Node("batch_norm"),
         input(input),
         gamma(gamma),
         beta(beta),
         mean(state.mean),
         inverse_std(state.inverse_std),
-        training(training) {}
+        training(options.training),
+        relu(options.relu) {}
 
   Gradients backward(const Tensor& grad_output) override {
     Tensor grad_input = empty_like(grad_output);
     Tensor grad_gamma = empty_like(gamma.get()), grad_beta = empty_like(beta.get());
     backend_for(grad_output)
         .batch_norm_backward(input.get(), {mean.get(), inverse_std.get()}, gamma.get(), beta.get(),
-                             false, training, grad_output, grad_input, grad_gamma, grad_beta);
+                             relu, training, grad_output, grad_input, grad_gamma, grad_beta);
     return {grad_input, grad_gamma, grad_beta};
   }
 };
@@ -65,14 +69,18 @@ static BatchNormState batch_state(const Tensor& x, Tensor& running_mean, Tensor&
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor running_mean,
                   Tensor running_variance, const BatchNormOptions& options) {
   check_channels("batch_norm", x, {&gamma, &beta, &running_mean, &running_variance});
+  if (options.relu && !fusion_enabled()) {
+    BatchNormOptions without_relu = options;
+    without_relu.relu = false;
+    return relu(batch_norm(x, gamma, beta, running_mean, running_variance, without_relu));
+  }
   const BatchNormState state =
       options.training ? batch_state(x, running_mean, running_variance, options)
                        : BatchNormState{running_mean, 1.0 / sqrt(running_variance + options.eps)};
   Tensor y = empty_like(x);
-  backend_for(x).batch_norm(x, state, gamma, beta, false, y);
+  backend_for(x).batch_norm(x, state, gamma, beta, options.relu, y);
   if (should_record({&x, &gamma, &beta}))
-    record(y, std::make_shared<BatchNormNode>(x, gamma, beta, state, options.training),
-           {x, gamma, beta});
+    record(y, std::make_shared<BatchNormNode>(x, gamma, beta, state, options), {x, gamma, beta});
   return y;
 }
 

@@ -120,6 +120,7 @@ Tensor global_max_pool(const Tensor& input);
 // Else the running ones are used. All of [channels].
 struct BatchNormOptions {
   bool training = true;
+  bool relu = false;  // y = max(y, 0), in the same pass over the elements
   double momentum = 0.1, eps = 1e-5;
 };
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor running_mean,

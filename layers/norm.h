@@ -26,6 +26,13 @@ class BatchNorm2d : public Module {
     return batch_norm(x, weight, bias, running_mean, running_var, options());
   }
 
+  // relu(batch norm(x)), in one pass over x unless fusion is off.
+  Tensor with_relu(const Tensor& x) {
+    BatchNormOptions fused = options();
+    fused.relu = true;
+    return batch_norm(x, weight, bias, running_mean, running_var, fused);
+  }
+
   // What the functions of operations.h need to know; in training it counts the batch.
   BatchNormOptions options() {
     if (is_training()) ++*num_batches_tracked.mutable_data<std::int64_t>();

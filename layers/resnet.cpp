@@ -25,7 +25,7 @@ BasicBlock::BasicBlock(Index in, Index out, Index stride)
 
 Tensor BasicBlock::forward(const Tensor& x) {
   const Tensor shortcut = downsample ? (*downsample)(x) : x;
-  Tensor y = relu(bn1(conv1(x)));
+  Tensor y = bn1.with_relu(conv1(x));
   y = bn2(conv2(y));
   y = sa(ca(y));
   return relu(y + shortcut);
@@ -45,7 +45,7 @@ ResNet::ResNet(int stages) : conv1(3, 64, 7, {.stride = 2, .padding = 3}, false)
 }
 
 Tensor ResNet::forward(const Tensor& x) {
-  Tensor y = max_pool2d(relu(bn1(conv1(x))), 3, 2, 1);
+  Tensor y = max_pool2d(bn1.with_relu(conv1(x)), 3, 2, 1);
   for (const std::unique_ptr<Sequential>& layer : layers)
     y = (*layer)(y);
   return y;
