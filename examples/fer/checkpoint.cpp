@@ -1,0 +1,133 @@
+#include "examples/fer/checkpoint.h"
+
+#include <nlohmann/json.hpp>
+
+#include "autograd/check.h"
+#include "data/safetensors.h"
+#include "examples/fer/draw.h"
+
+namespace chalk::fer {
+
+using Json = nlohmann::json;
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RunState, step, epoch, batch, images, correct, loss_sum,
+                                   best_accuracy, best_epoch)
+
+void check_sizes(const NetworkSizes& sizes) {
+  check(sizes.image_size >= kMinImageSize && sizes.image_size <= kMaxImageSize, "--image-size ",
+        sizes.image_size, ": the network needs ", kMinImageSize, " to ", kMaxImageSize, " pixels");
+  check(sizes.heads >= 1 && 256 % sizes.heads == 0, "--heads ", sizes.heads,
+        ": must divide 256, the dimensions of the attention: 1, 2, 4, ..., 256");
+}
+
+// ---- metadata: strings, here of JSON, so that numbers come back exactly ----
+
+static std::map<std::string, std::string> to_metadata(const Json& values) {
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : values.items())
+    metadata[key] = value.is_string() ? value.get<std::string>() : value.dump();
+  return metadata;
+}
+
+static Json from_metadata(const std::map<std::string, std::string>& metadata) {
+  Json values = Json::object();
+  for (const auto& [key, text] : metadata) {
+    const Json value = Json::parse(text, nullptr, false);
+    values[key] = value.is_discarded() ? Json(text) : value;
+  }
+  return values;
+}
+
+static Json network_metadata(const NetworkSizes& sizes) {
+  Json names = Json::array();
+  for (const char* name : kExpressionNames)
+    names.push_back(name);
+  return {{"format", "pt"},
+          {"image_size", sizes.image_size},
+          {"heads", sizes.heads},
+          {"class_names", names}};
+}
+
+// ---- checkpoints ----
+
+// The tensors whose names begin with the prefix, without it.
+static StateDict with_prefix(const TensorFile& file, const std::string& prefix) {
+  StateDict part;
+  for (const auto& [name, tensor] : file.tensors)
+    if (name.starts_with(prefix)) part[name.substr(prefix.size())] = tensor;
+  return part;
+}
+
+void save_checkpoint(const std::string& path, const NetworkSizes& sizes, const FerNet& model,
+                     Optimizer& optimizer, const RunState& state) {
+  Json metadata = network_metadata(sizes);
+  metadata.update(Json(state));
+  metadata["generator_seed"] = default_generator().seed;
+  metadata["generator_counter"] = default_generator().counter;
+  TensorFile file{{}, to_metadata(metadata)};
+  for (const auto& [name, tensor] : model.state_dict())
+    file.tensors["model." + name] = tensor;
+  for (const auto& [name, tensor] : optimizer.state())
+    file.tensors["optimizer." + name] = tensor;
+  write_safetensors(path, file);
+}
+
+RunState load_checkpoint(const std::string& path, FerNet& model, Optimizer& optimizer) {
+  const TensorFile file = read_safetensors(path);
+  const Json metadata = from_metadata(file.metadata);
+  RunState state;
+  Generator generator;
+  try {
+    state = metadata.get<RunState>();
+    generator = {metadata.at("generator_seed"), metadata.at("generator_counter")};
+  } catch (const Json::exception& error) {
+    fail(path, ": this is no checkpoint of a run (", error.what(),
+         "); to start a new run from weights, use --init");
+  }
+  ErrorScope scope(path);
+  model.load_state_dict(with_prefix(file, "model."));
+  optimizer.load_state(with_prefix(file, "optimizer."));
+  default_generator() = generator;
+  return state;
+}
+
+// ---- weights ----
+
+void save_weights(const std::string& path, const NetworkSizes& sizes, const FerNet& model,
+                  const RunState& state) {
+  Json metadata = network_metadata(sizes);
+  metadata["epoch"] = state.best_epoch;
+  metadata["accuracy"] = state.best_accuracy;
+  write_safetensors(path, {model.state_dict(), to_metadata(metadata)});
+}
+
+static void take_weights(const TensorFile& file, const std::string& path, FerNet& model) {
+  ErrorScope scope(path);
+  const StateDict of_checkpoint = with_prefix(file, "model.");
+  model.load_state_dict(of_checkpoint.empty() ? file.tensors : of_checkpoint);
+}
+
+void load_weights(const std::string& path, FerNet& model) {
+  take_weights(read_safetensors(path), path, model);
+}
+
+LoadedNetwork load_network(const std::string& path, std::optional<Index> image_size,
+                           std::optional<Index> heads) {
+  const TensorFile file = read_safetensors(path);
+  const Json metadata = from_metadata(file.metadata);
+  NetworkSizes sizes;
+  try {
+    sizes.image_size = image_size.value_or(metadata.value("image_size", sizes.image_size));
+    sizes.heads = heads.value_or(metadata.value("heads", sizes.heads));
+  } catch (const Json::exception& error) {
+    fail(path, ": its metadata does not hold numbers (", error.what(),
+         "); the file is damaged or was saved by another program");
+  }
+  check_sizes(sizes);
+  LoadedNetwork network{sizes, std::make_unique<FerNet>(sizes.heads)};
+  take_weights(file, path, *network.model);
+  network.model->eval();
+  return network;
+}
+
+}  // namespace chalk::fer

@@ -1,0 +1,211 @@
+#include "examples/fer/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <iomanip>
+#include <iostream>
+#include <numeric>
+#include <sstream>
+
+#include "autograd/check.h"
+#include "autograd/node.h"
+#include "data/files.h"
+#include "data/pictures.h"
+#include "examples/fer/checkpoint.h"
+
+namespace chalk::fer {
+
+namespace fs = std::filesystem;
+
+// ---- figures ----
+
+static double ratio(Index part, Index whole) {
+  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+}
+
+Index Confusion::images_of(int label) const {
+  return std::accumulate(counts[label].begin(), counts[label].end(), Index{0});
+}
+
+Index Confusion::images() const {
+  Index sum = 0;
+  for (int label = 0; label < kExpressions; ++label)
+    sum += images_of(label);
+  return sum;
+}
+
+Index Confusion::correct() const {
+  Index sum = 0;
+  for (int label = 0; label < kExpressions; ++label)
+    sum += counts[label][label];
+  return sum;
+}
+
+double Confusion::accuracy() const {
+  return ratio(correct(), images());
+}
+
+double Confusion::recall(int label) const {
+  return ratio(counts[label][label], images_of(label));
+}
+
+double Confusion::precision(int label) const {
+  Index taken = 0;
+  for (const auto& row : counts)
+    taken += row[label];
+  return ratio(counts[label][label], taken);
+}
+
+double Confusion::f1(int label) const {
+  const double r = recall(label), p = precision(label);
+  return r + p > 0 ? 2 * r * p / (r + p) : 0;
+}
+
+double Confusion::mean_recall() const {
+  double sum = 0;
+  int classes = 0;
+  for (int label = 0; label < kExpressions; ++label) {
+    if (images_of(label) == 0) continue;
+    sum += recall(label);
+    ++classes;
+  }
+  return classes > 0 ? sum / classes : 0;
+}
+
+// ---- reports ----
+
+std::string Confusion::report() const {
+  std::ostringstream text;
+  text << "images of (row) taken for (column)\n" << std::setw(11) << "" << std::fixed;
+  for (const char* name : kExpressionNames)
+    text << std::setw(10) << name;
+  for (int label = 0; label < kExpressions; ++label) {
+    text << '\n' << std::setw(11) << std::left << kExpressionNames[label] << std::right;
+    for (Index count : counts[label])
+      text << std::setw(10) << count;
+  }
+  text << "\n\nclass        images    recall precision        F1\n";
+  for (int label = 0; label < kExpressions; ++label) {
+    text << std::setw(11) << std::left << kExpressionNames[label] << std::right << std::setw(8)
+         << images_of(label) << std::setprecision(2);
+    for (double share : {recall(label), precision(label), f1(label)})
+      text << std::setw(8) << 100 * share << " %";
+    text << '\n';
+  }
+  text << "\naccuracy " << 100 * accuracy() << " % (" << correct() << " of " << images()
+       << "), mean of the classes' recalls " << 100 * mean_recall() << " %\n";
+  return text.str();
+}
+
+std::string Confusion::csv() const {
+  std::ostringstream text;
+  text << "true";
+  for (const char* name : kExpressionNames)
+    text << ',' << name;
+  for (int label = 0; label < kExpressions; ++label) {
+    text << '\n' << kExpressionNames[label];
+    for (Index count : counts[label])
+      text << ',' << count;
+  }
+  text << '\n';
+  return text.str();
+}
+
+void write_confusion(const std::string& folder, const Confusion& confusion) {
+  write_file(folder + "/confusion.csv", confusion.csv());
+  write_png(
+      folder + "/confusion.png",
+      draw_confusion_matrix(confusion.counts, {kExpressionNames, kExpressionNames + kExpressions}));
+}
+
+// A row for each image; labels as on disk, 1 to 7.
+static std::string predictions_csv(const std::vector<LabeledImage>& images,
+                                   const std::vector<Probabilities>& probabilities) {
+  std::ostringstream text;
+  text << "image,label,predicted,p1,p2,p3,p4,p5,p6,p7\n" << std::setprecision(9);
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const std::string name = fs::path(images[i].path).filename().string();
+    if (name.find_first_of(",\"") == std::string::npos)
+      text << name;
+    else
+      text << std::quoted(name, '"', '"');
+    text << ',' << images[i].label + 1 << ',' << most_probable(probabilities[i]) + 1;
+    for (float probability : probabilities[i])
+      text << ',' << probability;
+    text << '\n';
+  }
+  return text.str();
+}
+
+// ---- evaluation ----
+
+std::vector<Probabilities> probabilities_of(const Tensor& logits) {
+  const std::vector<float> values = softmax(logits).to_vector<float>();
+  std::vector<Probabilities> rows(values.size() / kExpressions);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    check(std::isfinite(values[i]), "the network answers ", values[i],
+          " instead of a probability: its weights are damaged; take others");
+    rows[i / kExpressions][i % kExpressions] = values[i];
+  }
+  return rows;
+}
+
+int most_probable(const Probabilities& probabilities) {
+  const auto best = std::max_element(probabilities.begin(), probabilities.end());
+  return static_cast<int>(best - probabilities.begin());
+}
+
+std::optional<Evaluation> evaluate(FerNet& model, DataLoader& loader, Device device,
+                                   ProgressLine& progress) {
+  NoGrad no_grad;
+  model.eval();
+  Evaluation result;
+  double loss_sum = 0;
+  Index batches = 0;
+  loader.start_epoch(0);
+  while (const std::optional<Batch> batch = loader.next()) {
+    if (stop_requested()) return std::nullopt;
+    const Tensor logits = model(batch->images.to(device));
+    const std::vector<Index> labels = batch->labels.to_vector<Index>();
+    const std::vector<Probabilities> rows = probabilities_of(logits);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      ++result.confusion.counts[labels[i]][most_probable(rows[i])];
+    result.probabilities.insert(result.probabilities.end(), rows.begin(), rows.end());
+    loss_sum +=
+        cross_entropy(logits, batch->labels.to(device)).item() * static_cast<double>(labels.size());
+    progress.update("testing", ++batches, loader.batch_count(), "");
+  }
+  result.loss = loss_sum / static_cast<double>(loader.image_count());
+  return result;
+}
+
+void evaluate(const EvaluateOptions& options) {
+  const Device device = use_machine(options.machine);
+  LoadedNetwork network = load_network(options.weights, options.image_size, options.heads);
+  network.model->to(device);
+  const std::vector<LabeledImage> images = open_faces(options.data).test;
+  DataLoader loader(images, {.batch_size = options.batch,
+                             .height = network.sizes.image_size,
+                             .width = network.sizes.image_size,
+                             .shuffle = false,
+                             .workers = options.machine.workers});
+  ProgressLine progress;
+  const std::optional<Evaluation> result = evaluate(*network.model, loader, device, progress);
+  if (!result) return;  // asked to stop
+  progress.print(result->confusion.report());
+
+  if (!options.predictions.empty())
+    write_file(options.predictions, predictions_csv(images, result->probabilities));
+  const fs::path folder = options.out.empty()
+                              ? fs::path(options.weights).parent_path() / "evaluation"
+                              : fs::path(options.out);
+  std::error_code error;
+  fs::create_directories(folder, error);
+  check(!error, "cannot create ", folder.string(), ": ", error.message(),
+        "; choose another folder with --out");
+  write_confusion(folder.string(), result->confusion);
+  std::cout << "written: " << folder.string() << "/confusion.csv and .png\n";
+}
+
+}  // namespace chalk::fer

@@ -1,0 +1,153 @@
+// The command line: fer train | evaluate | predict | draw. What these do is in the files of their
+// names. Exit code 0, 1 for an error, 2 for a command line that cannot be understood.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <iostream>
+
+#include "autograd/check.h"
+#include "examples/fer/draw.h"
+#include "examples/fer/evaluate.h"
+#include "examples/fer/predict.h"
+#include "examples/fer/train.h"
+
+namespace chalk::fer {
+namespace {
+
+// "what it is [20, for the drawn faces 6]"
+template <typename T>
+std::string with_default(const std::string& help, T Recipe::*value, const std::string& more = {}) {
+  std::ostringstream text;
+  text << help << " [" << kPublishedRecipe.*value;
+  if (kDrawnRecipe.*value != kPublishedRecipe.*value)
+    text << ", for the drawn faces " << kDrawnRecipe.*value;
+  text << more << "]";
+  return text.str();
+}
+
+void add_train(CLI::App& app, TrainOptions& options) {
+  CLI::App& train = *app.add_subcommand("train", "Train the network. Ctrl-C saves and stops");
+  train.add_option("--data", options.data,
+                   "folder of a data set: RAF-DB as on Kaggle, RAF-DB's own layout, or a folder "
+                   "for each class [faces that chalk draws]");
+  train.add_option("--out", options.out, "folder of the run [runs/<name of the data set>]");
+  train.add_flag("--resume", options.resume, "go on with the run in --out, with its options");
+  train.add_option("--init", options.init, "weights to begin with [random]");
+  train.add_option("--epochs", options.epochs,
+                   with_default("epochs without augmentation", &Recipe::epochs));
+  train.add_option("--augment-epochs", options.augment_epochs,
+                   with_default("epochs with augmentation after these", &Recipe::augment_epochs,
+                                ", with --epochs 0"));
+  train.add_option("--batch", options.batch, with_default("images a step", &Recipe::batch));
+  train.add_option("--lr", options.lr, with_default("learning rate", &Recipe::lr));
+  train.add_option("--weight-decay", options.weight_decay,
+                   with_default("decoupled weight decay", &Recipe::weight_decay));
+  train.add_option("--image-size", options.image_size, "pixels, images are resized to this [224]");
+  train.add_option("--heads", options.heads, "heads of the self-attention [1]");
+  train.add_option("--seed", options.seed, "of all random numbers [0]");
+  train.add_flag_callback(
+      "--no-shuffle", [&options] { options.shuffle = false; },
+      "keep the images in the order of the data set's list");
+  train.add_option("--steps", options.steps, "stop when the run has done this many [no limit]");
+  train.add_option("--save-every", options.save_every, "steps from one checkpoint to the next")
+      ->capture_default_str();
+  train.add_option("--device", options.device, "cpu or cuda [cpu]");
+  train.add_option("--threads", options.threads, "threads that compute [one for each core]");
+  train.add_option("--workers", options.workers, "threads that prepare images [2]");
+}
+
+void add_network(CLI::App& command, std::string& weights, std::optional<Index>& image_size,
+                 std::optional<Index>& heads) {
+  command.add_option("--weights", weights, "weights, or a checkpoint, of this network")->required();
+  command.add_option("--image-size", image_size, "pixels [those the weights were trained with]");
+  command.add_option("--heads", heads, "heads of the self-attention [those of the weights]");
+}
+
+void add_machine(CLI::App& command, Machine& machine) {
+  command.add_option("--device", machine.device, "cpu or cuda")->capture_default_str();
+  command.add_option("--threads", machine.threads, "threads that compute; 0: one for each core")
+      ->capture_default_str();
+}
+
+void add_evaluate(CLI::App& app, EvaluateOptions& options) {
+  CLI::App& evaluate = *app.add_subcommand("evaluate", "Test weights on a data set's test images");
+  add_network(evaluate, options.weights, options.image_size, options.heads);
+  evaluate.add_option("--data", options.data, "folder of the data set [faces that chalk draws]");
+  evaluate.add_option("--predictions", options.predictions, "CSV file, a row an image [none]");
+  evaluate.add_option("--out", options.out,
+                      "folder for confusion.csv and .png [evaluation/ beside the weights]");
+  evaluate.add_option("--batch", options.batch, "images at once")->capture_default_str();
+  add_machine(evaluate, options.machine);
+  evaluate.add_option("--workers", options.machine.workers, "threads that prepare images")
+      ->capture_default_str();
+}
+
+void add_predict(CLI::App& app, PredictOptions& options) {
+  CLI::App& predict = *app.add_subcommand("predict", "Say which expression is on faces");
+  predict.add_option("images", options.images, "image files: one upright face fills each")
+      ->required();
+  add_network(predict, options.weights, options.image_size, options.heads);
+  predict.add_flag("--json", options.json, "print a JSON array");
+  add_machine(predict, options.machine);
+}
+
+void add_draw(CLI::App& app, DrawOptions& options, std::string& sheet) {
+  CLI::App& draw = *app.add_subcommand("draw", "Draw a data set of faces, or a sheet of them");
+  draw.add_option("--out", options.directory, "folder for the data set, in RAF-DB's layout");
+  draw.add_option("--train", options.train_images, "images to learn from")->capture_default_str();
+  draw.add_option("--test", options.test_images, "images to test with")->capture_default_str();
+  draw.add_option("--seed", options.seed, "of all that varies")->capture_default_str();
+  draw.add_option("--sheet", sheet, "PNG file: the seven expressions of twelve people");
+}
+
+void draw(const DrawOptions& options, const std::string& sheet) {
+  check(!options.directory.empty() || !sheet.empty(),
+        "draw: name a folder for a data set with --out, or a file for a picture with --sheet");
+  if (!options.directory.empty()) draw_dataset(options);
+  if (!sheet.empty()) write_png(sheet, contact_sheet(12, options.seed));
+}
+
+void run(int argc, char** argv) {
+  CLI::App app("Reads facial expressions: trains a ResNet with attention, tests it, uses it.",
+               "fer");
+  app.require_subcommand(1);
+  TrainOptions train_options;
+  train_options.program = argv[0];
+  EvaluateOptions evaluate_options;
+  PredictOptions predict_options;
+  DrawOptions draw_options;
+  std::string sheet;
+  add_train(app, train_options);
+  add_evaluate(app, evaluate_options);
+  add_predict(app, predict_options);
+  add_draw(app, draw_options, sheet);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    app.exit(help);
+    return;
+  }
+  if (app.got_subcommand("train")) train(train_options);
+  if (app.got_subcommand("evaluate")) evaluate(evaluate_options);
+  if (app.got_subcommand("predict")) predict(predict_options);
+  if (app.got_subcommand("draw")) draw(draw_options, sheet);
+}
+
+}  // namespace
+}  // namespace chalk::fer
+
+int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file over the size limit is an error of write(), with message
+  try {
+    chalk::fer::run(argc, argv);
+    std::cout.flush();
+    chalk::check(std::cout.good() && std::fflush(stdout) == 0, "cannot write to standard output");
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    std::cerr << "fer: " << error.what()
+              << "; fer --help and fer COMMAND --help say what there is\n";
+    return 2;
+  } catch (const std::exception& error) {
+    std::cerr << "fer: " << error.what() << '\n';
+    return 1;
+  }
+}

@@ -1,0 +1,171 @@
+#include "examples/fer/recipe.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "autograd/check.h"
+#include "data/files.h"
+#include "optim/schedule.h"
+
+namespace chalk::fer {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Recipe, name, epochs, augment_epochs, batch, lr, weight_decay,
+                                   warmup_epochs, cosine)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(NetworkSizes, image_size, heads)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Machine, device, threads, workers)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Config, recipe, network, data, init, seed, shuffle, machine,
+                                   train_images)
+
+double learning_rate(const Recipe& recipe, Index step, Index steps_per_epoch) {
+  const auto warmup = std::llround(recipe.warmup_epochs * static_cast<double>(steps_per_epoch));
+  const Index steps = (recipe.epochs + recipe.augment_epochs) * steps_per_epoch;
+  if (!recipe.cosine && step >= warmup) return recipe.lr;
+  return warmup_cosine_schedule(step, warmup, steps, recipe.lr);
+}
+
+// ---- the run's folder ----
+
+std::string run_folder(const TrainOptions& options) {
+  if (!options.out.empty()) return options.out;
+  if (options.data.empty()) return "runs/drawn";
+  const fs::path data = fs::weakly_canonical(options.data);
+  return "runs/" + (data.filename().empty() ? std::string("data") : data.filename().string());
+}
+
+// A word as the shell reads it back.
+static std::string shell_word(const std::string& word) {
+  const bool plain = std::all_of(word.begin(), word.end(), [](unsigned char c) {
+    return std::isalnum(c) || std::strchr("/._-+=,:@%", c) != nullptr;
+  });
+  if (plain && !word.empty()) return word;
+  std::string quoted = "'";
+  for (char c : word)
+    quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
+std::string resume_command(const TrainOptions& options) {
+  return shell_word(options.program) + " train --resume --out " + shell_word(options.out);
+}
+
+static Config read_config(const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  check(fs::exists(path), "there is no run to resume in ", folder,
+        ": it has no config.json; name the run's folder with --out, or leave out --resume");
+  const std::vector<std::uint8_t> text = read_file(path);
+  try {
+    return Json::parse(text.begin(), text.end()).get<Config>();
+  } catch (const Json::exception& error) {
+    fail(path, ": it does not hold a run's options (", error.what(),
+         "); restore it, or begin a new run with --init ", folder, "/last.safetensors");
+  }
+}
+
+// Nothing may be there yet, or an empty folder.
+static void check_free(const TrainOptions& options) {
+  const fs::path folder = options.out;
+  if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return;
+  check(fs::exists(folder / "config.json"), folder.string(),
+        " exists already and is no run; choose another folder with --out");
+  fail("there is a run in ", folder.string(), " already; go on with it: ", resume_command(options),
+       "\nor choose another folder with --out, or remove this one");
+}
+
+void create_run(const std::string& folder, const Config& config) {
+  const std::string unfinished = folder + "." + std::to_string(getpid()) + ".tmp";
+  try {
+    fs::create_directories(unfinished);
+    save_config(unfinished, config);
+    fs::rename(unfinished, folder);
+  } catch (const std::exception& error) {
+    std::error_code ignored;
+    fs::remove_all(unfinished, ignored);
+    fail("cannot create the run's folder ", folder, ": ", error.what(),
+         "; choose another with --out");
+  }
+}
+
+void save_config(const std::string& folder, const Config& config) {
+  write_file(folder + "/config.json", Json(config).dump(2) + "\n");
+}
+
+// ---- options ----
+
+static constexpr Index kMaxEpochs = 100'000, kMaxSteps = 1'000'000'000;
+
+// A NaN is within no range.
+template <typename T>
+static void check_range(const char* option, T value, T least, T most) {
+  check(value >= least && value <= most, option, " ", value, ": expected ", least, " to ", most);
+}
+
+static void check_values(const Config& config) {
+  const Recipe& recipe = config.recipe;
+  check_range("--epochs", recipe.epochs, Index{0}, kMaxEpochs);
+  check_range("--augment-epochs", recipe.augment_epochs, Index{0}, kMaxEpochs);
+  check(recipe.epochs + recipe.augment_epochs > 0,
+        "--epochs 0 and --augment-epochs 0: nothing to do; one must be 1 or more");
+  check_range("--batch", recipe.batch, Index{1}, Index{4096});
+  check_range("--lr", recipe.lr, 0.0, 100.0);
+  check_range("--weight-decay", recipe.weight_decay, 0.0, 100.0);
+  check_sizes(config.network);
+}
+
+// Resuming may train longer, at another pace, or on another machine, but not change what the steps
+// done so far were made of.
+static void check_same_run(const Json& before, const Json& after) {
+  for (const char* key :
+       {"/recipe/batch", "/network/image_size", "/network/heads", "/seed", "/shuffle", "/init"}) {
+    const Json::json_pointer pointer(key);
+    check(before[pointer] == after[pointer], "--resume: ", key + 1, " was ", before[pointer],
+          " when the run began and cannot become ", after[pointer],
+          "; leave the option out, or begin a new run");
+  }
+}
+
+template <typename T>
+static void replace(T& value, const std::optional<T>& option) {
+  if (option) value = *option;
+}
+
+Config configure(const TrainOptions& options) {
+  Config config;
+  if (!options.resume) check_free(options);
+  if (options.resume)
+    config = read_config(options.out);
+  else
+    config.recipe = options.data.empty() ? kDrawnRecipe : kPublishedRecipe;
+  const Json before = config;
+  if (options.epochs && !options.resume)
+    config.recipe.augment_epochs = 0;  // these epochs and no more
+  replace(config.recipe.epochs, options.epochs);
+  replace(config.recipe.augment_epochs, options.augment_epochs);
+  replace(config.recipe.batch, options.batch);
+  replace(config.recipe.lr, options.lr);
+  replace(config.recipe.weight_decay, options.weight_decay);
+  replace(config.network.image_size, options.image_size);
+  replace(config.network.heads, options.heads);
+  replace(config.seed, options.seed);
+  replace(config.shuffle, options.shuffle);
+  replace(config.machine.device, options.device);
+  replace(config.machine.threads, options.threads);
+  replace(config.machine.workers, options.workers);
+  if (!options.data.empty()) config.data = options.data;
+  if (!options.init.empty()) config.init = options.init;
+  check_range("--steps", options.steps.value_or(1), Index{1}, kMaxSteps);
+  check_range("--save-every", options.save_every, Index{1}, kMaxSteps);
+  check_values(config);
+  if (options.resume) check_same_run(before, config);
+  return config;
+}
+
+}  // namespace chalk::fer

@@ -1,0 +1,24 @@
+// What commands begin with: the device, the threads, the data set.
+#pragma once
+
+#include <string>
+
+#include "autograd/tensor.h"
+#include "data/raf_db.h"
+
+namespace chalk::fer {
+
+struct Machine {
+  std::string device = "cpu";  // or "cuda"
+  int threads = 0;             // of the CPU's kernels; 0: one for each core
+  int workers = 2;             // threads that prepare images; 0: none beside the one that trains
+};
+
+// Checks the options, sets the number of threads, returns the device.
+Device use_machine(const Machine& machine);
+
+// The data set in a folder; without a folder the drawn faces in data-cache/, which the first call
+// draws. Says on the screen what it found.
+FaceSets open_faces(const std::string& folder);
+
+}  // namespace chalk::fer

@@ -1,0 +1,284 @@
+#include "examples/fer/train.h"
+
+#include <cmath>
+#include <filesystem>
+#include <iostream>
+
+#include "autograd/check.h"
+#include "autograd/node.h"
+#include "data/data_loader.h"
+#include "data/pictures.h"
+#include "examples/fer/evaluate.h"
+#include "examples/fer/progress.h"
+
+namespace chalk::fer {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+class Run {
+ public:
+  Run(const TrainOptions& options, const Config& config, const FaceSets& faces, Device device);
+
+  // Opens the logs; goes on from the last checkpoint if there is one.
+  void open();
+
+  // To the recipe's end. Returns false if asked to stop before, by a signal or --steps.
+  bool train();
+
+  const RunState& state() const { return state_; }
+
+ private:
+  bool train_epoch();
+  bool test_epoch();
+  double train_step(const Batch& batch);
+  void log_step(double loss, Index images);
+  void log_epoch(const Evaluation& test);
+  void save();
+  DataLoaderOptions loader_options(bool training) const;
+  std::string epoch_name() const;
+  double train_loss() const { return state_.loss_sum / static_cast<double>(state_.images); }
+  double train_accuracy() const {
+    return static_cast<double>(state_.correct) / static_cast<double>(state_.images);
+  }
+  Index epochs() const { return config_.recipe.epochs + config_.recipe.augment_epochs; }
+  std::string file(const char* name) const { return options_.out + "/" + name; }
+
+  const TrainOptions options_;
+  const Config config_;
+  const FaceSets faces_;
+  const Device device_;
+
+  FerNet model_;
+  std::optional<AdamW> optimizer_;          // made when the model is on its device
+  std::optional<DataLoader> train_images_;  // of the phase under way, plain or augmented
+  DataLoader test_images_;
+  RunState state_;
+
+  std::optional<CsvLog> step_log_, epoch_log_;
+  ProgressLine progress_;
+  Stopwatch run_watch_, epoch_watch_, step_watch_;
+  Index first_step_ = 0;  // of this program's part of the run
+};
+
+Run::Run(const TrainOptions& options, const Config& config, const FaceSets& faces, Device device)
+    : options_(options),
+      config_(config),
+      faces_(faces),
+      device_(device),
+      model_(config.network.heads),
+      test_images_(faces.test, loader_options(false)) {
+  if (!config.init.empty() && !fs::exists(file("last.safetensors")))
+    load_weights(config.init, model_);
+  model_.to(device);
+  optimizer_.emplace(model_.parameters(), AdamWOptions{.weight_decay = config.recipe.weight_decay});
+}
+
+// Weights that are not finite must not replace good ones in a checkpoint.
+void check_finite(const FerNet& model, Index step) {
+  NoGrad no_grad;
+  for (const auto& list : {model.named_parameters(), model.named_buffers()})
+    for (const Module::Named& entry : list)
+      check(!entry.tensor.is_floating() || std::isfinite(sum(entry.tensor).item()), "step ", step,
+            ": ", entry.name, " is not finite any more, training cannot go on; a smaller learning ",
+            "rate may help: --lr");
+}
+
+Index count_correct(const Tensor& logits, const Tensor& labels) {
+  const std::vector<Index> answers = argmax(logits).to_vector<Index>();
+  const std::vector<Index> truths = labels.to_vector<Index>();
+  Index count = 0;
+  for (std::size_t i = 0; i < truths.size(); ++i)
+    count += answers[i] == truths[i];
+  return count;
+}
+
+// ---- the recipe ----
+
+bool Run::train() {
+  bool going_on = true;
+  while (going_on && state_.epoch < epochs())
+    going_on = train_epoch() && test_epoch();
+  progress_.clear();
+  return going_on;
+}
+
+bool Run::train_epoch() {
+  if (!train_images_ || state_.epoch == config_.recipe.epochs)  // a phase begins
+    train_images_.emplace(faces_.train, loader_options(true));
+  train_images_->start_epoch(static_cast<std::uint64_t>(state_.epoch), state_.batch);
+  model_.train();
+  while (const std::optional<Batch> batch = train_images_->next()) {
+    if (stop_requested() || (options_.steps && state_.step >= *options_.steps)) {
+      save();
+      return false;
+    }
+    optimizer_->lr = learning_rate(config_.recipe, state_.step, train_images_->batch_count());
+    log_step(train_step(*batch), batch->labels.numel());
+    if (state_.step % options_.save_every == 0) save();
+  }
+  save();
+  return true;
+}
+
+double Run::train_step(const Batch& batch) {
+  const Tensor labels = batch.labels.to(device_);
+  const Tensor logits = model_(batch.images.to(device_));
+  const Tensor loss = cross_entropy(logits, labels);
+  check(std::isfinite(loss.item()), "step ", state_.step + 1, ": the loss is ", loss.item(),
+        ", training cannot go on; a smaller learning rate may help: --lr ", optimizer_->lr / 10);
+  optimizer_->zero_grad();
+  loss.backward();
+  optimizer_->step();
+
+  ++state_.step;
+  ++state_.batch;
+  state_.images += labels.numel();
+  state_.correct += count_correct(logits, labels);
+  state_.loss_sum += loss.item() * static_cast<double>(labels.numel());
+  return loss.item();
+}
+
+bool Run::test_epoch() {
+  const std::optional<Evaluation> test = evaluate(model_, test_images_, device_, progress_);
+  if (!test) return false;
+  log_epoch(*test);
+  const double accuracy = test->confusion.accuracy();
+  ++state_.epoch;
+  if (accuracy > state_.best_accuracy) {
+    state_.best_accuracy = accuracy;
+    state_.best_epoch = state_.epoch;
+    save_weights(file("best.safetensors"), config_.network, model_, state_);
+    write_confusion(options_.out, test->confusion);
+  }
+  state_.batch = state_.images = state_.correct = 0;
+  state_.loss_sum = 0;
+  save();
+  return true;
+}
+
+DataLoaderOptions Run::loader_options(bool training) const {
+  DataLoaderOptions options{.batch_size = config_.recipe.batch,
+                            .height = config_.network.image_size,
+                            .width = config_.network.image_size,
+                            .shuffle = training && config_.shuffle,
+                            .seed = config_.seed,
+                            .workers = config_.machine.workers};
+  if (training && state_.epoch >= config_.recipe.epochs) options.augmentation = Augmentation{};
+  return options;
+}
+
+// ---- what is kept, what is told ----
+
+void Run::open() {
+  if (fs::exists(file("last.safetensors")))
+    state_ = load_checkpoint(file("last.safetensors"), model_, *optimizer_);
+  else
+    save();
+  first_step_ = state_.step;
+  step_log_.emplace(file("log.csv"), "step,epoch,loss,lr,images_per_second", state_.step);
+  epoch_log_.emplace(file("epochs.csv"),
+                     "epoch,train_loss,test_loss,train_accuracy,test_accuracy,mean_recall,seconds",
+                     state_.epoch);
+}
+
+void Run::save() {
+  check_finite(model_, state_.step);
+  save_checkpoint(file("last.safetensors"), config_.network, model_, *optimizer_, state_);
+}
+
+std::string Run::epoch_name() const {
+  return "epoch " + std::to_string(state_.epoch + 1) + "/" + std::to_string(epochs());
+}
+
+void Run::log_step(double loss, Index images) {
+  const double images_per_second = static_cast<double>(images) / step_watch_.lap();
+  step_log_->add(std::to_string(state_.step) + "," + std::to_string(state_.epoch + 1) +
+                 format(",%#.7g,%.7g,%.1f", loss, optimizer_->lr, images_per_second));
+  const Index batches = train_images_->batch_count();
+  const auto steps_here = static_cast<double>(state_.step - first_step_);
+  const auto steps_left = static_cast<double>(epochs() * batches - state_.step);
+  progress_.update(epoch_name(), state_.batch, batches,
+                   format("loss %.4f  accuracy %.1f %%  %.1f images/s  ", train_loss(),
+                          100 * train_accuracy(), images_per_second) +
+                       format_time(run_watch_.seconds() / steps_here * steps_left) + " left");
+}
+
+void Run::log_epoch(const Evaluation& test) {
+  const double accuracy = test.confusion.accuracy(), seconds = epoch_watch_.lap();
+  epoch_log_->add(std::to_string(state_.epoch + 1) +
+                  format(",%.7g,%.7g,%.7g,%.7g,%.7g,%.1f", train_loss(), test.loss,
+                         train_accuracy(), accuracy, test.confusion.mean_recall(), seconds));
+  progress_.print(epoch_name() +
+                  format(": loss %.4f, accuracy %.2f %%; test loss %.4f, accuracy %.2f %%%s; ",
+                         train_loss(), 100 * train_accuracy(), test.loss, 100 * accuracy,
+                         accuracy > state_.best_accuracy ? ", the best so far" : "") +
+                  format_time(seconds));
+  write_png(file("loss.png"), draw_curves("loss", {{"train", epoch_log_->column(1)},
+                                                   {"test", epoch_log_->column(2)}}));
+  write_png(file("accuracy.png"), draw_curves("accuracy", {{"train", epoch_log_->column(3)},
+                                                           {"test", epoch_log_->column(4)}}));
+}
+
+}  // namespace
+
+// ---- the command ----
+
+// A run that goes on must find the images it began with: its place in an epoch counts on them.
+static void check_images(Config& config, const FaceSets& faces) {
+  const auto images = static_cast<Index>(faces.train.size());
+  check(config.train_images == 0 || config.train_images == images, config.data, " has ", images,
+        " images to learn from, the run began with ", config.train_images,
+        "; name its data set with --data, or begin a new run");
+  config.train_images = images;
+}
+
+static void print_plan(const TrainOptions& options, const Config& config, const RunState& state) {
+  const Recipe& recipe = config.recipe;
+  std::cout << "recipe: " << recipe.name << "\n        " << recipe.epochs << " epochs, then "
+            << recipe.augment_epochs << " with augmentation; batches of " << recipe.batch
+            << "; AdamW, learning rate " << recipe.lr
+            << (recipe.cosine ? " after a warm-up, falling to 0 along a cosine" : "")
+            << ", weight decay " << recipe.weight_decay << "\nrun:    " << options.out;
+  if (state.step > 0) std::cout << ", going on after step " << state.step;
+  std::cout << std::endl;
+}
+
+static void print_end(const TrainOptions& options, const RunState& state, bool finished) {
+  if (state.best_epoch > 0)
+    std::cout << "best:   " << 100 * state.best_accuracy << " % of the test images, after epoch "
+              << state.best_epoch << "; to use it: " << options.program << " predict --weights "
+              << options.out << "/best.safetensors FACE.jpg\n";
+  if (!finished)
+    std::cout << "stopped after step " << state.step
+              << ", everything is saved; to go on: " << resume_command(options) << '\n';
+}
+
+void train(const TrainOptions& given) {
+  TrainOptions options = given;
+  options.out = run_folder(given);
+  Config config = configure(options);
+  const Device device = use_machine(config.machine);
+  const FaceSets faces = open_faces(config.data);
+  check_images(config, faces);
+
+  manual_seed(config.seed);
+  Run run(options, config, faces, device);
+  if (options.resume)
+    save_config(options.out, config);
+  else
+    create_run(options.out, config);
+  catch_stop_signals();
+  try {
+    run.open();
+    print_plan(options, config, run.state());
+    const bool finished = run.train();
+    print_end(options, run.state(), finished);
+  } catch (const Error& error) {
+    fail(error.what(), "\nNothing that was saved is lost; to go on from the last checkpoint: ",
+         resume_command(options));
+  }
+}
+
+}  // namespace chalk::fer
