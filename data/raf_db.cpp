@@ -1,6 +1,7 @@
 #include "data/raf_db.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
@@ -24,11 +25,14 @@ static std::string trimmed(std::string text) {
   return {begin, text.end()};
 }
 
+// Separated by commas, or by blanks, of which several count as one.
 static std::vector<std::string> fields_of(const std::string& line, char separator) {
   std::vector<std::string> fields;
   std::istringstream in(line);
-  for (std::string field; std::getline(in, field, separator);)
-    fields.push_back(trimmed(field));
+  for (std::string field; std::getline(in, field, separator);) {
+    field = trimmed(field);
+    if (separator != ' ' || !field.empty()) fields.push_back(field);
+  }
   return fields;
 }
 
@@ -53,12 +57,13 @@ struct LabelLine {
 // they are the image and its label.
 static std::vector<LabelLine> read_labels(const fs::path& path, char separator, bool has_header) {
   std::ifstream in(path);
-  check(in.good(), "can't read the label file ", path.string(),
+  check(in.good(), "cannot read the label file ", path.string(),
         "; give the folder that holds it as the data set");
   std::size_t image_column = 0, label_column = 1;
   std::vector<LabelLine> lines;
   std::string line;
   for (int number = 1; std::getline(in, line); ++number) {
+    if (number == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte order mark
     if (trimmed(line).empty()) continue;
     const std::string where = path.string() + ", line " + std::to_string(number);
     const std::vector<std::string> fields = fields_of(line, separator);
@@ -82,34 +87,50 @@ static std::vector<LabelLine> read_labels(const fs::path& path, char separator, 
   return lines;
 }
 
-// Fails if the image of a line is not there.
-static LabeledImage located(const LabelLine& line, const fs::path& path) {
-  check(fs::is_regular_file(path), line.where, ": there is no image ", path.string(),
-        "; is the data set complete?");
-  return {path.string(), line.label};
-}
+// Gathers the images of a label file; one error tells of all that are not there.
+class ListedImages {
+ public:
+  void add(std::vector<LabeledImage>& images, const LabelLine& line, const fs::path& path) {
+    ++listed_;
+    if (!fs::is_regular_file(path) && missing_++ == 0)
+      first_missing_ = line.where + ": there is no image " + path.string();
+    images.push_back({path.string(), line.label});
+  }
+
+  void check_all_found() const {
+    check(missing_ == 0, first_missing_, "; ", missing_, " of the ", listed_,
+          " images are missing; unpack the data set again");
+  }
+
+ private:
+  int listed_ = 0, missing_ = 0;
+  std::string first_missing_;
+};
 
 // ---- the layouts ----
 
 static std::vector<LabeledImage> kaggle_set(const fs::path& folder, const std::string& set) {
   std::vector<LabeledImage> images;
+  ListedImages listed;
   for (const LabelLine& line : read_labels(folder / (set + "_labels.csv"), ',', true))
-    images.push_back(
-        located(line, folder / "DATASET" / set / std::to_string(line.label + 1) / line.image));
+    listed.add(images, line,
+               folder / "DATASET" / set / std::to_string(line.label + 1) / line.image);
+  listed.check_all_found();
   return images;
 }
 
 static FaceSets official_sets(const fs::path& folder) {
   FaceSets faces{"RAF-DB's official layout", {}, {}};
+  ListedImages listed;
   for (const LabelLine& line :
        read_labels(folder / "EmoLabel" / "list_patition_label.txt", ' ', false)) {
     const bool is_train = line.image.starts_with("train");
     check(is_train || line.image.starts_with("test"), line.where, ": \"", line.image,
           "\" begins neither with train nor with test");
     const std::string name = fs::path(line.image).stem().string() + "_aligned.jpg";
-    (is_train ? faces.train : faces.test)
-        .push_back(located(line, folder / "Image" / "aligned" / name));
+    listed.add(is_train ? faces.train : faces.test, line, folder / "Image" / "aligned" / name);
   }
+  listed.check_all_found();
   return faces;
 }
 
@@ -176,7 +197,8 @@ static FaceSets detect(const fs::path& folder) {
   FaceSets faces = class_folder_sets(folder);
   check(!faces.train.empty() || !faces.test.empty(), folder.string(),
         ": found no faces. Expected train_labels.csv and DATASET/ (Kaggle's layout), EmoLabel/ and "
-        "Image/ (the official one), or a folder per class: 1 to 7, or happy, sad, ...");
+        "Image/ (the official one), or a folder per class (1 to 7, or happy, sad, ...), directly "
+        "or in train/ and test/");
   return faces;
 }
 
@@ -184,7 +206,12 @@ FaceSets find_faces(const std::string& folder) {
   check(fs::is_directory(folder), folder,
         fs::exists(folder) ? " is not a folder" : ": there is no such folder",
         "; give the folder of the data set");
-  FaceSets faces = detect(folder);
+  FaceSets faces;
+  try {
+    faces = detect(folder);
+  } catch (const fs::filesystem_error& error) {  // a folder that may not be read
+    fail("cannot look for faces in ", folder, ": ", error.what());
+  }
   check(!faces.train.empty(), folder, ": the training set is empty (", faces.layout, ")");
   check(!faces.test.empty(), folder, ": the test set is empty (", faces.layout, ")");
   std::array<int, 7> count{};
