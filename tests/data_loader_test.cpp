@@ -162,6 +162,24 @@ TEST_CASE("an image is augmented anew in every epoch, and by itself") {
     CHECK(!std::equal(images.begin(), images.begin() + 90, images.begin() + i * 90));
 }
 
+TEST_CASE("each image has random numbers of its own, wherever it stands in the epoch") {
+  const Pictures pictures(9);
+  DataLoaderOptions options = augmented(0);
+  options.batch_size = 9;
+  DataLoader loader(pictures.images, options);
+  const Contents batch = epoch(loader, 3)[0];
+  const auto words = philox(options.seed, 3);
+  for (std::size_t i = 0; i < 9; ++i) {
+    const auto image = static_cast<std::size_t>(batch.labels[i]);
+    Generator random{std::uint64_t{words[0]} << 32 | words[1], (image + 1) << 32};
+    const auto parameters = draw_augmentation([&random] { return random.uniform(); });
+    const Image resized = resize(read_image(pictures.images[image].path), 6, 5);
+    std::vector<float> expected(90);
+    image_to_floats(augment(resized, parameters), expected.data());
+    CHECK(std::equal(expected.begin(), expected.end(), batch.images.begin() + 90 * i));
+  }
+}
+
 TEST_CASE("an epoch that starts in its middle goes on as the whole one") {
   const Pictures pictures(23);
   for (const int workers : {0, 2}) {
