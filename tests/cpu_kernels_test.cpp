@@ -153,7 +153,7 @@ TEST_CASE_TEMPLATE("sum", T, float, double) {
           expected[static_cast<std::size_t>(o * s.inner + i)] +=
               static_cast<double>(x[static_cast<std::size_t>((o * s.length + l) * s.inner + i)]);
     cpu::sum(s, x.data(), y.data());
-    check_close(y, expected, sizeof(T) == 4 ? 1 : 1000);  // the naive sum rounds more
+    check_close(y, expected, sizeof(T) == 4 ? 64 : 1000);  // of a sum, where parts are much larger
   }
 }
 

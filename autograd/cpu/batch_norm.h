@@ -15,15 +15,22 @@ void mean_variance(Index rows, Index channels, const T* x, T* mean, T* variance)
   double* totals = scratch.take<double>(2 * channels);
   sum_over_rows(rows, rows_at_once(channels), 2 * channels, totals,
                 [=](Index begin, Index end, double* partial) {
-                  for (Index r = begin; r < end; ++r) {
-                    const T* row = x + r * channels;
+                  for_each_tile(channels, [=](Index first, auto width) {
+                    double sum[tile_width] = {}, square[tile_width] = {}, guess[tile_width] = {};
+                    for (Index c = 0; c < width; ++c)
+                      guess[c] = static_cast<double>(x[first + c]);
+                    const T* row = x + begin * channels + first;
+                    for (Index r = begin; r < end; ++r, row += channels) {
 #pragma omp simd
-                    for (Index c = 0; c < channels; ++c) {
-                      const double d = static_cast<double>(row[c]) - static_cast<double>(x[c]);
-                      partial[c] += d;
-                      partial[channels + c] += d * d;
+                      for (Index c = 0; c < width; ++c) {
+                        const double d = static_cast<double>(row[c]) - guess[c];
+                        sum[c] += d;
+                        square[c] += d * d;
+                      }
                     }
-                  }
+                    std::copy(sum, sum + width, partial + first);
+                    std::copy(square, square + width, partial + channels + first);
+                  });
                 });
   for (Index c = 0; c < channels; ++c) {
     const double d = totals[c] / static_cast<double>(rows);
@@ -74,25 +81,32 @@ void batch_norm(Index rows, Index channels, const T* x, const T* mean, const T* 
   });
 }
 
-// totals[c] = sum(g), totals[channels + c] = sum(g (x - mean)), where g is dy, or 0 where
-// with_relu cut y off.
+// sums[c] = sum(g), sums[channels + c] = sum(g (x - mean)) over `rows` rows, where g is dy, or 0
+// where with_relu cut y off.
 template <typename T>
 void batch_norm_sums(Index rows, Index channels, const T* x, const T* mean, const T* scale,
-                     const T* beta, bool with_relu, const T* dy, double* totals) {
-  sum_over_rows(rows, rows_at_once(channels), 2 * channels, totals,
-                [=](Index begin, Index end, double* partial) {
-                  for (Index r = begin; r < end; ++r) {
-                    const T *from = x + r * channels, *gradient = dy + r * channels;
+                     const T* beta, bool with_relu, const T* dy, double* sums) {
+  for_each_tile(channels, [=](Index first, auto width) {
+    double sum[tile_width] = {}, along[tile_width] = {};
+    T m[tile_width], s[tile_width], b[tile_width];
+    std::copy(mean + first, mean + first + width, m);
+    std::copy(scale + first, scale + first + width, s);
+    std::copy(beta + first, beta + first + width, b);
+    const T *from = x + first, *gradient = dy + first;
+    for (Index r = 0; r < rows; ++r, from += channels, gradient += channels) {
+      T g[tile_width];
 #pragma omp simd
-                    for (Index c = 0; c < channels; ++c) {
-                      const bool cut =
-                          with_relu && normalised(from[c], mean[c], scale[c], beta[c]) <= 0;
-                      const double g = static_cast<double>(zero_if(cut, gradient[c]));
-                      partial[c] += g;
-                      partial[channels + c] += g * static_cast<double>(from[c] - mean[c]);
-                    }
-                  }
-                });
+      for (Index c = 0; c < width; ++c)
+        g[c] = zero_if(with_relu & (normalised(from[c], m[c], s[c], b[c]) <= 0), gradient[c]);
+#pragma omp simd
+      for (Index c = 0; c < width; ++c) {
+        sum[c] += static_cast<double>(g[c]);
+        along[c] += static_cast<double>(g[c]) * static_cast<double>(from[c] - m[c]);
+      }
+    }
+    std::copy(sum, sum + width, sums + first);
+    std::copy(along, along + width, sums + channels + first);
+  });
 }
 
 // With z = (x - mean) inverse_std, s = gamma inverse_std, and dy counted as 0 where with_relu cut
@@ -108,7 +122,11 @@ void batch_norm_backward(Index rows, Index channels, const T* x, const T* mean,
   T* along = scratch.take<T>(channels);
   T* constant = scratch.take<T>(channels);
   double* totals = scratch.take<double>(2 * channels);
-  batch_norm_sums(rows, channels, x, mean, scale, beta, with_relu, dy, totals);
+  sum_over_rows(rows, rows_at_once(channels), 2 * channels, totals,
+                [=](Index begin, Index end, double* sums) {
+                  batch_norm_sums(end - begin, channels, x + begin * channels, mean, scale, beta,
+                                  with_relu, dy + begin * channels, sums);
+                });
   for (Index c = 0; c < channels; ++c) {
     const double s = static_cast<double>(inverse_std[c]), n = static_cast<double>(rows);
     const double sum_gz = totals[channels + c] * s;
@@ -123,8 +141,8 @@ void batch_norm_backward(Index rows, Index channels, const T* x, const T* mean,
       T* to = dx + r * channels;
 #pragma omp simd
       for (Index c = 0; c < channels; ++c) {
-        const bool cut = with_relu && normalised(from[c], mean[c], scale[c], beta[c]) <= 0;
-        const T g = zero_if(cut, gradient[c]);
+        const T value = normalised(from[c], mean[c], scale[c], beta[c]);
+        const T g = zero_if(with_relu & (value <= 0), gradient[c]);
         to[c] = scale[c] * g - (along[c] * (from[c] - mean[c]) + constant[c]);
       }
     }

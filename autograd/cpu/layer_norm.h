@@ -14,16 +14,13 @@ void layer_norm(Index rows, Index columns, const T* x, const T* gamma, const T* 
     const T* from = x + r * columns;
     T* to = y + r * columns;
     const double m = sum_of(columns, from) / static_cast<double>(columns);
-    double variance = 0;
-#pragma omp simd reduction(+ : variance)
-    for (Index i = 0; i < columns; ++i) {
-      const double difference = static_cast<double>(from[i]) - m;
-      variance += difference * difference;
-    }
+    const T row_mean = static_cast<T>(m);
+    const double variance = sum_of_terms<T>(
+        columns, [=](Index i) { return (from[i] - row_mean) * (from[i] - row_mean); });
     const double s = 1 / std::sqrt(variance / static_cast<double>(columns) + eps);
-    mean[r] = static_cast<T>(m);
-    inverse_std[r] = static_cast<T>(s);
-    const T row_mean = mean[r], row_s = inverse_std[r];
+    const T row_s = static_cast<T>(s);
+    mean[r] = row_mean;
+    inverse_std[r] = row_s;
 #pragma omp simd
     for (Index i = 0; i < columns; ++i)
       to[i] = gamma[i] * ((from[i] - row_mean) * row_s) + beta[i];
@@ -38,18 +35,34 @@ void layer_norm_backward_input(Index rows, Index columns, const T* x, const T* m
     const T *from = x + r * columns, *gradient = dy + r * columns;
     T* to = dx + r * columns;
     const T m = mean[r], s = inverse_std[r];
-    double sum_g = 0, sum_gz = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gz)
-    for (Index i = 0; i < columns; ++i) {
-      const T g = gamma[i] * gradient[i];
-      sum_g += static_cast<double>(g);
-      sum_gz += static_cast<double>(g * ((from[i] - m) * s));
-    }
+    const double sum_g = sum_of_terms<T>(columns, [=](Index i) { return gamma[i] * gradient[i]; });
+    const double sum_gz = sum_of_terms<T>(
+        columns, [=](Index i) { return gamma[i] * gradient[i] * ((from[i] - m) * s); });
     const T mean_g = static_cast<T>(sum_g / static_cast<double>(columns));
     const T mean_gz = static_cast<T>(sum_gz / static_cast<double>(columns));
 #pragma omp simd
     for (Index i = 0; i < columns; ++i)
       to[i] = s * (gamma[i] * gradient[i] - mean_g - (from[i] - m) * s * mean_gz);
+  });
+}
+
+// sums[i] = sum over r of dy[r, i] z[r, i], sums[columns + i] = sum over r of dy[r, i]
+template <typename T>
+void layer_norm_sums(Index rows, Index columns, const T* x, const T* mean, const T* inverse_std,
+                     const T* dy, double* sums) {
+  for_each_tile(columns, [=](Index first, auto width) {
+    double with_z[tile_width] = {}, plain[tile_width] = {};
+    const T *from = x + first, *gradient = dy + first;
+    for (Index r = 0; r < rows; ++r, from += columns, gradient += columns) {
+      const T m = mean[r], s = inverse_std[r];
+#pragma omp simd
+      for (Index i = 0; i < width; ++i) {
+        with_z[i] += static_cast<double>(gradient[i] * ((from[i] - m) * s));
+        plain[i] += static_cast<double>(gradient[i]);
+      }
+    }
+    std::copy(with_z, with_z + width, sums + first);
+    std::copy(plain, plain + width, sums + columns + first);
   });
 }
 
@@ -61,16 +74,9 @@ void layer_norm_backward(Index rows, Index columns, const T* x, const T* mean, c
   Scratch scratch;
   double* totals = scratch.take<double>(2 * columns);
   sum_over_rows(rows, rows_at_once(columns), 2 * columns, totals,
-                [&](Index begin, Index end, double* partial) {
-                  for (Index r = begin; r < end; ++r) {
-                    const T *from = x + r * columns, *gradient = dy + r * columns;
-                    const T m = mean[r], s = inverse_std[r];
-#pragma omp simd
-                    for (Index i = 0; i < columns; ++i) {
-                      partial[i] += static_cast<double>(gradient[i] * ((from[i] - m) * s));
-                      partial[columns + i] += static_cast<double>(gradient[i]);
-                    }
-                  }
+                [=](Index begin, Index end, double* sums) {
+                  layer_norm_sums(end - begin, columns, x + begin * columns, mean + begin,
+                                  inverse_std + begin, dy + begin * columns, sums);
                 });
   for (Index i = 0; i < columns; ++i) {
     dgamma[i] = static_cast<T>(totals[i]);

@@ -20,32 +20,34 @@ struct Window {
 };
 
 // One output pixel: the maximum (NaN counts as larger than all) and the first position of it, for
-// `count` of the channels; image and y begin at the first of them.
+// every channel. image, y and position begin at channel 0.
 template <typename T>
 void max_pool_pixel(const Pool2dSizes& sizes, const Window& rows, const Window& columns,
-                    Index count, const T* image, T* y, std::uint8_t* position) {
-  constexpr Index at_once = 64;
-  T best[at_once];
-  IntegerLike<T> where[at_once];
-  std::fill(best, best + count, -std::numeric_limits<T>::infinity());
-  std::fill(where, where + count,
-            static_cast<IntegerLike<T>>(rows.begin * sizes.kernel + columns.begin));
-  for (Index i = rows.begin; i < rows.end; ++i) {
-    for (Index j = columns.begin; j < columns.end; ++j) {
-      const T* x = image + ((rows.origin + i) * sizes.width + columns.origin + j) * sizes.channels;
-      const auto tap = static_cast<IntegerLike<T>>(i * sizes.kernel + j);
+                    const T* image, T* y, std::uint8_t* position) {
+  for_each_tile(sizes.channels, [&](Index first, auto width) {
+    T best[tile_width];
+    IntegerLike<T> where[tile_width];
+    std::fill(best, best + width, -std::numeric_limits<T>::infinity());
+    std::fill(where, where + width,
+              static_cast<IntegerLike<T>>(rows.begin * sizes.kernel + columns.begin));
+    for (Index i = rows.begin; i < rows.end; ++i) {
+      for (Index j = columns.begin; j < columns.end; ++j) {
+        const Index pixel = (rows.origin + i) * sizes.width + columns.origin + j;
+        const T* x = image + pixel * sizes.channels + first;
+        const auto tap = static_cast<IntegerLike<T>>(i * sizes.kernel + j);
 #pragma omp simd
-      for (Index c = 0; c < count; ++c) {
-        const bool better = takes_over(x[c], best[c]);
-        best[c] = better ? x[c] : best[c];
-        where[c] = better ? tap : where[c];
+        for (Index c = 0; c < width; ++c) {
+          const bool better = takes_over(x[c], best[c]);
+          best[c] = better ? x[c] : best[c];
+          where[c] = better ? tap : where[c];
+        }
       }
     }
-  }
-  std::copy(best, best + count, y);
+    std::copy(best, best + width, y + first);
 #pragma omp simd
-  for (Index c = 0; c < count; ++c)
-    position[c] = static_cast<std::uint8_t>(where[c]);
+    for (Index c = 0; c < width; ++c)
+      position[first + c] = static_cast<std::uint8_t>(where[c]);
+  });
 }
 
 template <typename T>
@@ -57,9 +59,7 @@ void max_pool2d(const Pool2dSizes& sizes, const T* x, T* y, std::uint8_t* positi
     for (Index w = 0; w < out_width; ++w) {
       const Window columns(w, sizes, sizes.width);
       const Index at = (row * out_width + w) * channels;
-      for (Index c = 0; c < channels; c += 64)
-        max_pool_pixel(sizes, rows, columns, std::min<Index>(64, channels - c),
-                       x + row / out_height * image + c, y + at + c, position + at + c);
+      max_pool_pixel(sizes, rows, columns, x + row / out_height * image, y + at, position + at);
     }
   });
 }

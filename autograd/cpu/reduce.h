@@ -1,8 +1,8 @@
 // Sums and maxima along one axis of x [outer, length, inner], and sums over the rows of a matrix.
 //
-// Sums are kept in double, whatever T: converting costs nothing beside reading the elements, and
-// the result is the exact sum, rounded once. Long sums are cut into pieces of a fixed size whose
-// results are added in order: the same bits for any number of threads.
+// Long sums are kept in double, whatever T: converting costs little beside reading the elements.
+// They are cut into pieces of a fixed size whose results are added in order: the same bits for any
+// number of threads.
 #pragma once
 
 #include <limits>
@@ -18,24 +18,62 @@ namespace chalk::cpu {
 template <typename T>
 using IntegerLike = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
-// The sum of x [count].
-template <typename T>
-double sum_of(Index count, const T* x) {
+// The sum of term(i), of type T, for i < count. 32 sums side by side keep the vector units busy;
+// after at most 64 additions each they are added up, two by two, and go into a double.
+template <typename T, typename Term>
+double sum_of_terms(Index count, const Term& term) {
+  constexpr Index side_by_side = 32, run = 64 * side_by_side;
   double total = 0;
-#pragma omp simd reduction(+ : total)
-  for (Index i = 0; i < count; ++i)
-    total += static_cast<double>(x[i]);
+  for (Index begin = 0; begin < count; begin += run) {
+    const Index end = std::min(count, begin + run);
+    T sum[side_by_side] = {};
+    Index i = begin;
+    for (; i + side_by_side <= end; i += side_by_side)
+      for (Index j = 0; j < side_by_side; ++j)
+        sum[j] += term(i + j);
+    for (Index j = 0; i + j < end; ++j)
+      sum[j] += term(i + j);
+    for (Index half = side_by_side / 2; half > 0; half /= 2)
+      for (Index j = 0; j < half; ++j)
+        sum[j] += sum[j + half];
+    total += static_cast<double>(sum[0]);
+  }
   return total;
 }
 
-// totals[c] += sum over r of x[r, c] for x [rows, columns].
+// The sum of x [count].
 template <typename T>
-void add_rows(Index rows, Index columns, const T* x, double* totals) {
-  for (Index r = 0; r < rows; ++r, x += columns) {
+double sum_of(Index count, const T* x) {
+  return sum_of_terms<T>(count, [x](Index i) { return x[i]; });
+}
+
+// Columns (channels) are taken in tiles of this many, so that what is collected about them stays in
+// registers while a loop walks down the rows: arrays of this size, indexed by loops that go to
+// `width`. For whole tiles width is a constant, so that the compiler unrolls those loops.
+constexpr Index tile_width = 32;
+
+// Calls tile(first column, width) for all columns.
+template <typename Tile>
+void for_each_tile(Index columns, const Tile& tile) {
+  Index c = 0;
+  for (; c + tile_width <= columns; c += tile_width)
+    tile(c, std::integral_constant<Index, tile_width>());
+  if (c < columns) tile(c, columns - c);
+}
+
+// totals[c] = sum over r of x[r, c] for x [rows, columns].
+template <typename T>
+void sum_of_rows(Index rows, Index columns, const T* x, double* totals) {
+  for_each_tile(columns, [=](Index first, auto width) {
+    double total[tile_width] = {};
+    const T* row = x + first;
+    for (Index r = 0; r < rows; ++r, row += columns) {
 #pragma omp simd
-    for (Index c = 0; c < columns; ++c)
-      totals[c] += static_cast<double>(x[c]);
-  }
+      for (Index c = 0; c < width; ++c)
+        total[c] += static_cast<double>(row[c]);
+    }
+    std::copy(total, total + width, totals + first);
+  });
 }
 
 // How many rows of so many columns make one piece of work.
@@ -43,15 +81,14 @@ inline Index rows_at_once(Index columns) {
   return std::max<Index>(1, 2 * elements_at_once / std::max<Index>(1, columns));
 }
 
-// totals [width] = sums over all rows. add(begin, end, partial) adds those of rows begin .. end - 1
-// to partial [width].
+// totals [width] = sums over all rows, where add(begin, end, partial) writes those of the rows
+// begin .. end - 1 to partial [width].
 template <typename Add>
 void sum_over_rows(Index rows, Index piece, Index width, double* totals, const Add& add) {
   const Index pieces = (rows + piece - 1) / piece;
   Scratch scratch;
   double* partial = scratch.take<double>(pieces * width);
   parallel_for(pieces, [&](Index i) {
-    std::fill(partial + i * width, partial + (i + 1) * width, 0.0);
     add(i * piece, std::min(rows, (i + 1) * piece), partial + i * width);
   });
   std::fill(totals, totals + width, 0.0);
@@ -64,8 +101,13 @@ void sum_over_rows(Index rows, Index piece, Index width, double* totals, const A
 template <typename T>
 void sum(const AxisSizes& sizes, const T* x, T* y) {
   const Index outer = sizes.outer, length = sizes.length, inner = sizes.inner;
-  const Index piece = rows_at_once(inner),
-              pieces = std::max<Index>(1, (length + piece - 1) / piece);
+  const Index piece = rows_at_once(inner), pieces = (length + piece - 1) / piece;
+  if (inner == 1 && pieces == 1) {  // many short rows
+    return parallel_ranges(outer, rows_at_once(length), [=](Index begin, Index end) {
+      for (Index o = begin; o < end; ++o)
+        y[o] = static_cast<T>(sum_of(length, x + o * length));
+    });
+  }
   Scratch scratch;
   double* partial = scratch.take<double>(outer * pieces * inner);
   const Index tasks_at_once = rows_at_once(std::min(piece, length) * inner);
@@ -73,12 +115,10 @@ void sum(const AxisSizes& sizes, const T* x, T* y) {
     for (Index task = first; task < last; ++task) {
       const Index begin = task % pieces * piece, count = std::min(piece, length - begin);
       const T* from = x + (task / pieces * length + begin) * inner;
-      double* to = partial + task * inner;
       if (inner == 1) {
-        *to = sum_of(count, from);
+        partial[task] = sum_of(count, from);
       } else {
-        std::fill(to, to + inner, 0.0);
-        add_rows(count, inner, from, to);
+        sum_of_rows(count, inner, from, partial + task * inner);
       }
     }
   });
@@ -124,7 +164,7 @@ T max_of(Index count, const T* x, Index& position) {
     Integer first = size;
 #pragma omp simd reduction(min : first)
     for (Integer i = 0; i < size; ++i) {
-      const bool found = nans ? values[i] != values[i] : values[i] == largest;
+      const bool found = (values[i] == largest) | (values[i] != values[i]);
       const Integer here = found ? i : size;
       first = here < first ? here : first;
     }
@@ -134,43 +174,39 @@ T max_of(Index count, const T* x, Index& position) {
   return best;
 }
 
-// best[c] = max over r of x[r, c], position[c] = the first such r, for c < count and x of `rows`
-// rows, `columns` apart.
+// best[c] = max over r of x[r, c], position[c] = the first such r, for x [rows, columns], rows > 0.
 template <typename T>
-void max_of_rows(Index rows, Index columns, Index count, const T* x, T* best,
-                 std::int64_t* position) {
-  std::copy(x, x + count, best);
-  std::fill(position, position + count, 0);
-  for (Index r = 1; r < rows; ++r) {
-    x += columns;
+void max_of_rows(Index rows, Index columns, const T* x, T* best, std::int64_t* position) {
+  for_each_tile(columns, [=](Index first, auto width) {
+    T largest[tile_width];
+    IntegerLike<T> where[tile_width] = {};
+    const T* row = x + first;
+    std::copy(row, row + width, largest);
+    for (Index r = 1; r < rows; ++r) {
+      row += columns;
 #pragma omp simd
-    for (Index c = 0; c < count; ++c) {
-      const bool better = takes_over(x[c], best[c]);
-      best[c] = better ? x[c] : best[c];
-      position[c] = better ? r : position[c];
+      for (Index c = 0; c < width; ++c) {
+        const bool better = takes_over(row[c], largest[c]);
+        largest[c] = better ? row[c] : largest[c];
+        where[c] = better ? static_cast<IntegerLike<T>>(r) : where[c];
+      }
     }
-  }
+    std::copy(largest, largest + width, best + first);
+    std::copy(where, where + width, position + first);
+  });
 }
 
 // y[o, i] = max over l of x[o, l, i], position[o, i] = the first such l. length > 0.
 template <typename T>
 void max(const AxisSizes& sizes, const T* x, T* y, std::int64_t* position) {
   const Index outer = sizes.outer, length = sizes.length, inner = sizes.inner;
-  if (inner == 1) {
-    return parallel_ranges(outer, rows_at_once(length), [&](Index begin, Index end) {
-      for (Index o = begin; o < end; ++o)
+  parallel_ranges(outer, rows_at_once(length * inner), [&](Index begin, Index end) {
+    for (Index o = begin; o < end; ++o) {
+      if (inner == 1) {
         y[o] = max_of(length, x + o * length, position[o]);
-    });
-  }
-  constexpr Index columns_at_once = 64;
-  const Index columns = (inner + columns_at_once - 1) / columns_at_once;
-  const Index tasks_at_once = rows_at_once(length * std::min(inner, columns_at_once));
-  parallel_ranges(outer * columns, tasks_at_once, [&](Index begin, Index end) {
-    for (Index task = begin; task < end; ++task) {
-      const Index o = task / columns, first = task % columns * columns_at_once;
-      const Index count = std::min(columns_at_once, inner - first);
-      max_of_rows(length, inner, count, x + o * length * inner + first, y + o * inner + first,
-                  position + o * inner + first);
+      } else {
+        max_of_rows(length, inner, x + o * length * inner, y + o * inner, position + o * inner);
+      }
     }
   });
 }

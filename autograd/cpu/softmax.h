@@ -45,10 +45,7 @@ void softmax_backward(Index rows, Index columns, const T* y, const T* dy, T* dx)
   for_each_row(rows, columns, [=](Index r) {
     const T *p = y + r * columns, *g = dy + r * columns;
     T* to = dx + r * columns;
-    double total = 0;
-#pragma omp simd reduction(+ : total)
-    for (Index i = 0; i < columns; ++i)
-      total += static_cast<double>(g[i]) * static_cast<double>(p[i]);
+    const double total = sum_of_terms<T>(columns, [=](Index i) { return g[i] * p[i]; });
     const T mean = static_cast<T>(total);
 #pragma omp simd
     for (Index i = 0; i < columns; ++i)
