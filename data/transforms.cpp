@@ -172,17 +172,28 @@ void shift_hue(PixelBlock& block, int shift) {
   }
 }
 
-Index pixel_count(const Image& image) {
-  return image.height * image.width;
+// The number of pixels; fails unless the image holds as many bytes as its size says.
+Index checked_pixel_count(const char* operation, const Image& image) {
+  const Index count = image.height * image.width;
+  check(
+      image.height >= 0 && image.width >= 0 && static_cast<Index>(image.pixels.size()) == 3 * count,
+      operation, ": an image of ", image.height, " x ", image.width, " has ", 3 * count,
+      " bytes, not ", image.pixels.size());
+  return count;
+}
+
+void check_factor(const char* operation, float factor) {
+  check(std::isfinite(factor), operation, ": the factor is ", factor, ", expected a number");
 }
 
 }  // namespace
 
 Image resize(const Image& image, Index height, Index width) {
-  check(image.height > 0 && image.width > 0, "resize: the image has no pixels; it is ",
-        image.height, " x ", image.width);
-  check(height > 0 && width > 0 && height <= kMaxImagePixels / width, "resize: cannot make ",
-        height, " x ", width, " pixels, expected 1 to ", kMaxImagePixels);
+  check(checked_pixel_count("resize", image) > 0, "resize: the image has no pixels");
+  // The image between the two passes, image.height x width, must not be too large either.
+  check(height > 0 && width > 0 && std::max(height, image.height) <= kMaxImagePixels / width,
+        "resize: cannot turn ", image.height, " x ", image.width, " pixels into ", height, " x ",
+        width, "; expected 1 to ", kMaxImagePixels);
   if (height == image.height && width == image.width) return image;
   std::vector<Byte> narrow(static_cast<std::size_t>(image.height * width * 3));
   resize_rows(image.pixels.data(), image.height, image.width, triangle_windows(image.width, width),
@@ -194,6 +205,7 @@ Image resize(const Image& image, Index height, Index width) {
 }
 
 void flip_horizontally(Image& image) {
+  checked_pixel_count("flip_horizontally", image);
   for (Index row = 0; row < image.height; ++row) {
     Byte* left = image.pixels.data() + row * image.width * 3;
     Byte* right = left + (image.width - 1) * 3;
@@ -203,75 +215,82 @@ void flip_horizontally(Image& image) {
 }
 
 Image rotate(const Image& image, double degrees) {
-  const double angle = -std::fmod(degrees, 360.0) * std::numbers::pi / 180.0;
+  checked_pixel_count("rotate", image);
+  check(std::isfinite(degrees), "rotate: the angle is ", degrees, ", expected a number");
+  const double angle = std::fmod(degrees, 360.0) * std::numbers::pi / 180.0;
   const double cosine = std::cos(angle), sine = std::sin(angle);
-  const double x0 = static_cast<double>(image.width) / 2,
-               y0 = static_cast<double>(image.height) / 2;
-  // Where an output pixel comes from, in 16.16 fixed point: one step to the right moves by
-  // (step_x, -step_y) in the input, one step down by (step_y, step_x).
+  const double width = static_cast<double>(image.width), height = static_cast<double>(image.height);
+  // The centre of an output pixel (x, y), seen from the centre of the image, comes from
+  //   (cosine x - sine y, sine x + cosine y)
+  // in the input. Positions are 16.16 fixed-point numbers that grow step by step.
   const auto fixed = [](double value) {
-    return static_cast<Index>(std::floor(value * 65536.0 + 0.5));
+    return static_cast<Index>(std::floor(value * 65536 + 0.5));
   };
-  const Index step_x = fixed(cosine), step_y = fixed(sine), step_back = fixed(-sine);
-  Index row_x = fixed(x0 - cosine * x0 - sine * y0 + cosine * 0.5 + sine * 0.5);
-  Index row_y = fixed(y0 + sine * x0 - cosine * y0 - sine * 0.5 + cosine * 0.5);
+  const Index x_right = fixed(cosine), y_right = fixed(sine);
+  const Index x_down = fixed(-sine), y_down = fixed(cosine);
+  Index row_x = fixed((width - cosine * (width - 1) + sine * (height - 1)) / 2);
+  Index row_y = fixed((height - sine * (width - 1) - cosine * (height - 1)) / 2);
 
   Image out{image.height, image.width, std::vector<Byte>(image.pixels.size())};
   Byte* target = out.pixels.data();
   // As unsigned numbers, negative positions lie beyond the image too: one comparison does for both.
-  const auto height = static_cast<std::uint64_t>(image.height);
-  const auto width = static_cast<std::uint64_t>(image.width);
-  for (Index row = 0; row < image.height; ++row, row_x += step_y, row_y += step_x) {
+  const auto rows = static_cast<std::uint64_t>(image.height);
+  const auto columns = static_cast<std::uint64_t>(image.width);
+  for (Index row = 0; row < image.height; ++row, row_x += x_down, row_y += y_down) {
     Index x = row_x, y = row_y;
-    for (Index column = 0; column < image.width; ++column) {
-      const auto in_x = static_cast<std::uint64_t>(x >> 16);
-      const auto in_y = static_cast<std::uint64_t>(y >> 16);
-      if (in_x < width && in_y < height)
-        std::memcpy(target, &image.pixels[(in_y * width + in_x) * 3], 3);
+    for (Index column = 0; column < image.width; ++column, x += x_right, y += y_right) {
+      const auto from_row = static_cast<std::uint64_t>(y >> 16);
+      const auto from_column = static_cast<std::uint64_t>(x >> 16);
+      if (from_row < rows && from_column < columns)
+        std::memcpy(target, &image.pixels[(from_row * columns + from_column) * 3], 3);
       target += 3;
-      x += step_x;
-      y += step_back;
     }
   }
   return out;
 }
 
 void adjust_brightness(Image& image, float factor) {
+  check_factor("adjust_brightness", factor);
   blend_with_constant(image, 0, factor);
 }
 
 void adjust_contrast(Image& image, float factor) {
-  const Index count = pixel_count(image);
+  check_factor("adjust_contrast", factor);
+  const Index count = checked_pixel_count("adjust_contrast", image);
+  if (count == 0) return;
   const Byte* pixels = image.pixels.data();
   Index sum = 0;
   for (Index i = 0; i < count; ++i)
     sum += grey(pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]);
-  const double mean = static_cast<double>(sum) / static_cast<double>(std::max<Index>(count, 1));
+  const double mean = static_cast<double>(sum) / static_cast<double>(count);
   blend_with_constant(image, static_cast<int>(mean + 0.5), factor);
 }
 
 void adjust_saturation(Image& image, float factor) {
+  check_factor("adjust_saturation", factor);
+  const Index count = checked_pixel_count("adjust_saturation", image);
   PixelBlock block;
-  for (Index i = 0; i < pixel_count(image); i += PixelBlock::kSize) {
-    block.load(&image.pixels[3 * i], pixel_count(image) - i);
-    for (Index j = 0; j < block.size; ++j) {
-      const int base = grey(block.red[j], block.green[j], block.blue[j]);
-      block.red[j] = blend(base, block.red[j], factor);
-      block.green[j] = blend(base, block.green[j], factor);
-      block.blue[j] = blend(base, block.blue[j], factor);
+  for (Index first = 0; first < count; first += PixelBlock::kSize) {
+    block.load(&image.pixels[3 * first], count - first);
+    for (Index i = 0; i < block.size; ++i) {
+      const int base = grey(block.red[i], block.green[i], block.blue[i]);
+      block.red[i] = blend(base, block.red[i], factor);
+      block.green[i] = blend(base, block.green[i], factor);
+      block.blue[i] = blend(base, block.blue[i], factor);
     }
-    block.store(&image.pixels[3 * i]);
+    block.store(&image.pixels[3 * first]);
   }
 }
 
 void adjust_hue(Image& image, double turn) {
-  check(turn >= -0.5 && turn <= 0.5, "adjust_hue: a turn of ", turn, " is not within -0.5 and 0.5");
+  check(turn >= -0.5 && turn <= 0.5, "adjust_hue: the turn is ", turn, ", expected -0.5 to 0.5");
+  const Index count = checked_pixel_count("adjust_hue", image);
   const int shift = static_cast<int>(turn * 255);
   PixelBlock block;
-  for (Index i = 0; i < pixel_count(image); i += PixelBlock::kSize) {
-    block.load(&image.pixels[3 * i], pixel_count(image) - i);
+  for (Index first = 0; first < count; first += PixelBlock::kSize) {
+    block.load(&image.pixels[3 * first], count - first);
     shift_hue(block, shift);
-    block.store(&image.pixels[3 * i]);
+    block.store(&image.pixels[3 * first]);
   }
 }
 
@@ -295,9 +314,9 @@ AugmentParameters draw_augmentation(const std::function<double()>& uniform,
 }
 
 Image augment(const Image& image, const AugmentParameters& parameters) {
-  Image out = image;
-  if (parameters.flip) flip_horizontally(out);
-  out = rotate(out, parameters.degrees);
+  Image mirrored;
+  if (parameters.flip) flip_horizontally(mirrored = image);
+  Image out = rotate(parameters.flip ? mirrored : image, parameters.degrees);
   for (const ColorStep step : parameters.order)
     switch (step) {
       case ColorStep::kBrightness:

@@ -172,12 +172,26 @@ TEST_CASE("floats are bytes divided by 255") {
 }
 
 TEST_CASE("transforms refuse what makes no sense") {
-  CHECK_THROWS_WITH_AS(resize(made(2, 2), 0, 5), doctest::Contains("cannot make 0 x 5"), Error);
+  CHECK_THROWS_WITH_AS(resize(made(2, 2), 0, 5), doctest::Contains("into 0 x 5"), Error);
   CHECK_THROWS_WITH_AS(resize(made(2, 2), 1 << 20, 1 << 20), doctest::Contains("expected"), Error);
+  CHECK_THROWS_WITH_AS(resize(made(9000, 1), 1, 9000), doctest::Contains("9000 x 1"), Error);
   CHECK_THROWS_WITH_AS(resize(Image{}, 5, 5), doctest::Contains("no pixels"), Error);
   Image image = made(2, 2);
-  CHECK_THROWS_WITH_AS(adjust_hue(image, 0.51), doctest::Contains("0.51"), Error);
-  CHECK_THROWS_AS(adjust_hue(image, std::nan("")), Error);
+  CHECK_THROWS_WITH_AS(adjust_hue(image, 0.51), doctest::Contains("turn is 0.51"), Error);
+  CHECK_THROWS_WITH_AS(adjust_hue(image, std::nan("")), doctest::Contains("turn is nan"), Error);
+  CHECK_THROWS_WITH_AS(rotate(image, INFINITY), doctest::Contains("angle is inf"), Error);
+  for (const auto step : {adjust_brightness, adjust_contrast, adjust_saturation}) {
+    CHECK_THROWS_WITH_AS(step(image, NAN), doctest::Contains("factor is nan"), Error);
+    step(image, 3e38f);
+  }
+  Image wrong{2, 2, {1, 2, 3}};
+  const auto message = doctest::Contains("an image of 2 x 2 has 12 bytes, not 3");
+  CHECK_THROWS_WITH_AS(resize(wrong, 3, 3), message, Error);
+  CHECK_THROWS_WITH_AS(flip_horizontally(wrong), message, Error);
+  CHECK_THROWS_WITH_AS(rotate(wrong, 3), message, Error);
+  CHECK_THROWS_WITH_AS(adjust_contrast(wrong, 1), message, Error);
+  CHECK_THROWS_WITH_AS(adjust_saturation(wrong, 1), message, Error);
+  CHECK_THROWS_WITH_AS(adjust_hue(wrong, 0), message, Error);
   Image empty;
   adjust_contrast(empty, 1.1f);
   adjust_hue(empty, 0.1);
