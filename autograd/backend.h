@@ -25,6 +25,23 @@ struct BatchNormState {
   Tensor inverse_std;  // 1 / sqrt(variance + eps)
 };
 
+// What batch_norm_cbam keeps for its backward pass; P = height * width.
+struct CbamState {
+  Tensor pooled;          // [batch, 2, channels]: mean and maximum over the pixels
+  Tensor pixel;           // int64 [batch, channels]: where that maximum was found
+  Tensor channel_weight;  // [batch, channels]: the channel attention
+  Tensor maps;            // [batch, 2, P]: mean and maximum over the weighted channels
+  Tensor channel;         // int64 [batch, P]: where that maximum was found
+  Tensor pixel_weight;    // [batch, P]: the spatial attention
+};
+
+// What batch_norm_cbam is given besides its input: batch norm's gamma and beta [channels], the
+// channel attention's layers w1 [channels, hidden] and w2 [hidden, channels], the spatial
+// attention's convolution w7 [7, 7, 2].
+struct CbamParameters {
+  Tensor gamma, beta, w1, w2, w7;
+};
+
 // Hyper-parameters of one AdamW step; step counts from 1.
 struct AdamWStep {
   double lr, beta1, beta2, eps, weight_decay;
@@ -160,6 +177,22 @@ class Backend {
   virtual void layer_norm_backward(const Tensor& x, const Tensor& mean, const Tensor& inverse_std,
                                    const Tensor& gamma, const Tensor& dy, Tensor& dx,
                                    Tensor& dgamma, Tensor& dbeta) = 0;
+
+  // ---- fused: the same as the entries above one after the other, in fewer passes ----
+
+  // y = relu(CBAM(batch norm(x)) + residual), all [batch, height, width, channels]; see
+  // cpu/fused_cbam.h for the formulas.
+  virtual void batch_norm_cbam(const CbamSizes& sizes, const Tensor& x, const BatchNormState& norm,
+                               const CbamParameters& parameters, const Tensor& residual, Tensor& y,
+                               CbamState& state) = 0;
+
+  // The gradients of x, the residual, and the parameters.
+  virtual void batch_norm_cbam_backward(const CbamSizes& sizes, const Tensor& x,
+                                        const BatchNormState& norm,
+                                        const CbamParameters& parameters, bool training,
+                                        const Tensor& y, const CbamState& state, const Tensor& dy,
+                                        Tensor& dx, Tensor& dresidual,
+                                        CbamParameters& dparameters) = 0;
 
   // ---- dropout ----
 

@@ -1,8 +1,9 @@
 // Batch norm and layer norm.
+#include "autograd/norm.h"
+
 #include "autograd/axes.h"
 #include "autograd/fusion.h"
 #include "autograd/node.h"
-#include "autograd/operations.h"
 
 namespace chalk {
 
@@ -52,9 +53,9 @@ struct BatchNormNode final : Node {
   }
 };
 
-// The batch's statistics, which also move the running ones.
-static BatchNormState batch_state(const Tensor& x, Tensor& running_mean, Tensor& running_variance,
-                                  const BatchNormOptions& options) {
+BatchNormState batch_norm_state(const Tensor& x, Tensor& running_mean, Tensor& running_variance,
+                                const BatchNormOptions& options) {
+  if (!options.training) return {running_mean, 1.0 / sqrt(running_variance + options.eps)};
   const Index rows = x.numel() / std::max<Index>(x.size(-1), 1);
   check(rows > 1, "batch_norm: training needs more than one value per channel; input ", x.shape());
   Backend& backend = backend_for(x);
@@ -74,9 +75,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
     without_relu.relu = false;
     return relu(batch_norm(x, gamma, beta, running_mean, running_variance, without_relu));
   }
-  const BatchNormState state =
-      options.training ? batch_state(x, running_mean, running_variance, options)
-                       : BatchNormState{running_mean, 1.0 / sqrt(running_variance + options.eps)};
+  const BatchNormState state = batch_norm_state(x, running_mean, running_variance, options);
   Tensor y = empty_like(x);
   backend_for(x).batch_norm(x, state, gamma, beta, options.relu, y);
   if (should_record({&x, &gamma, &beta}))

@@ -129,6 +129,18 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
 // Each row of the last axis is normalised by itself (arXiv 1607.06450); gamma, beta [last axis].
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
 
+// ---- fused.cpp ----
+
+// relu(CBAM(batch norm(x)) + residual) in few passes over memory; x, residual [N, H, W, C]. The
+// parameters are gamma, beta [C], the channel attention's two 1x1 convolutions w1 [1, 1, C, R] and
+// w2 [1, 1, R, C], and the spatial attention's convolution w7 [7, 7, 2, 1]. Equals, up to rounding,
+//   u = batch_norm(x), v = u sigmoid(mlp(global_average_pool(u)) + mlp(global_max_pool(u))),
+//   relu(v sigmoid(conv2d(concatenate(mean over C(v), max over C(v)), w7)) + residual).
+struct CbamParameters;
+Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& parameters,
+                       Tensor running_mean, Tensor running_variance,
+                       const BatchNormOptions& options = {});
+
 // ---- dropout.cpp ----
 
 // Sets each element to 0 with probability p and scales the others by 1 / (1 - p). Only for

@@ -45,4 +45,12 @@ struct Pool2dSizes {
   Index out_width() const { return (width + 2 * padding - kernel) / stride + 1; }
 };
 
+// CBAM on a map [batch, height, width, channels]; `hidden` is the size of the channel attention's
+// inner layer.
+struct CbamSizes {
+  Index batch, height, width, channels, hidden;
+
+  Index pixels() const { return height * width; }
+};
+
 }  // namespace chalk

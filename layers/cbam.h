@@ -12,10 +12,10 @@ namespace chalk {
 // shared MLP, C -> C / reduction -> C, is two 1x1 convolutions.
 class ChannelAttention : public Module {
  public:
-  explicit ChannelAttention(Index channels, Index reduction = 16) {
-    fc.add<Conv2d>(channels, channels / reduction, 1, Conv2dOptions{}, false);
-    fc.add<ReLU>();
-    fc.add<Conv2d>(channels / reduction, channels, 1, Conv2dOptions{}, false);
+  explicit ChannelAttention(Index channels, Index reduction = 16)
+      : squeeze(fc.add<Conv2d>(channels, channels / reduction, 1, Conv2dOptions{}, false)),
+        excite((fc.add<ReLU>(),
+                fc.add<Conv2d>(channels / reduction, channels, 1, Conv2dOptions{}, false))) {
     add_module("fc", fc);
   }
 
@@ -26,6 +26,7 @@ class ChannelAttention : public Module {
   std::string describe() const override { return "ChannelAttention"; }
 
   Sequential fc;
+  Conv2d &squeeze, &excite;  // its two convolutions, named "fc.0" and "fc.2"
 };
 
 // M_s(F) = sigmoid(conv7x7([mean over channels(F); max over channels(F)])), equation 3; returns

@@ -1,6 +1,8 @@
 #include "layers/resnet.h"
 
+#include "autograd/backend.h"
 #include "autograd/check.h"
+#include "autograd/fusion.h"
 
 namespace chalk {
 
@@ -26,9 +28,16 @@ BasicBlock::BasicBlock(Index in, Index out, Index stride)
 Tensor BasicBlock::forward(const Tensor& x) {
   const Tensor shortcut = downsample ? (*downsample)(x) : x;
   Tensor y = bn1.with_relu(conv1(x));
-  y = bn2(conv2(y));
-  y = sa(ca(y));
-  return relu(y + shortcut);
+  y = conv2(y);
+  if (fusion_enabled()) return attend_and_add(y, shortcut);
+  return relu(sa(ca(bn2(y))) + shortcut);
+}
+
+// The last line of forward() as one operation.
+Tensor BasicBlock::attend_and_add(const Tensor& y, const Tensor& shortcut) {
+  const CbamParameters parameters{bn2.weight, bn2.bias, ca.squeeze.weight, ca.excite.weight,
+                                  sa.conv1.weight};
+  return batch_norm_cbam(y, shortcut, parameters, bn2.running_mean, bn2.running_var, bn2.options());
 }
 
 ResNet::ResNet(int stages) : conv1(3, 64, 7, {.stride = 2, .padding = 3}, false), bn1(64) {

@@ -20,6 +20,9 @@ class BasicBlock : public Module {
   ChannelAttention ca;
   SpatialAttention sa;
   std::unique_ptr<Sequential> downsample;  // 1x1 convolution and batch norm where shapes change
+
+ private:
+  Tensor attend_and_add(const Tensor& y, const Tensor& shortcut);
 };
 
 // x [N, H, W, 3] -> [N, H/16, W/16, 256] after three stages: 7x7 convolution with stride 2, batch

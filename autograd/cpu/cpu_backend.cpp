@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "autograd/check.h"
-#include "autograd/cpu/batch_norm.h"
+#include "autograd/cpu/fused_cbam.h"
 #include "autograd/cpu/layer_norm.h"
 #include "autograd/cpu/matmul.h"
 #include "autograd/cpu/movement.h"
@@ -241,6 +241,28 @@ class CpuBackend final : public Backend {
                              in(dy), out(dx), out(dgamma), out(dbeta));
   }
 
+  // ---- fused ----
+
+  void batch_norm_cbam(const CbamSizes& sizes, const Tensor& x, const BatchNormState& norm,
+                       const CbamParameters& parameters, const Tensor& residual, Tensor& y,
+                       CbamState& state) override {
+    Scratch scratch;
+    cbam_forward(sizes, cbam_weights(norm, parameters, scratch), in(x), in(residual), images(state),
+                 out(y));
+  }
+
+  void batch_norm_cbam_backward(const CbamSizes& sizes, const Tensor& x, const BatchNormState& norm,
+                                const CbamParameters& parameters, bool training, const Tensor& y,
+                                const CbamState& state, const Tensor& dy, Tensor& dx,
+                                Tensor& dresidual, CbamParameters& dparameters) override {
+    CbamState kept = state;
+    Scratch scratch;
+    cbam_backward(sizes, cbam_weights(norm, parameters, scratch), images(kept),
+                  in(norm.inverse_std), training, in(x), in(y), in(dy),
+                  {out(dx), out(dresidual), out(dparameters.gamma), out(dparameters.beta),
+                   out(dparameters.w1), out(dparameters.w2), out(dparameters.w7)});
+  }
+
   // ---- dropout ----
 
   void dropout_mask(double p, std::uint64_t seed, std::uint64_t counter, Tensor& mask) override {
@@ -262,6 +284,20 @@ class CpuBackend final : public Backend {
  private:
   static const T* in(const Tensor& x) { return x.data<T>(); }
   static T* out(Tensor& y) { return y.mutable_data<T>(); }
+
+  static CbamWeights<T> cbam_weights(const BatchNormState& norm, const CbamParameters& parameters,
+                                     Scratch& scratch) {
+    const T* scale = batch_norm_scale(parameters.gamma.numel(), in(parameters.gamma),
+                                      in(norm.inverse_std), scratch);
+    return {in(norm.mean),    scale, in(parameters.beta), in(parameters.w1), in(parameters.w2),
+            in(parameters.w7)};
+  }
+
+  static CbamImages<T> images(CbamState& state) {
+    return {
+        out(state.pooled), state.pixel.mutable_data<std::int64_t>(),   out(state.channel_weight),
+        out(state.maps),   state.channel.mutable_data<std::int64_t>(), out(state.pixel_weight)};
+  }
 
   PackedCache<T> packed_;  // of weights used outside of training
 

@@ -1,0 +1,441 @@
+// The end of a residual block in two passes over memory instead of about twenty:
+//
+//   y = relu(CBAM(batch norm(x)) + residual)        (CBAM: arXiv 1807.06521)
+//
+// An image at a time, so that the passes over one image find it in the cache. x, residual and y
+// are [N, P, C] with P = H W pixels; everything between them is small and kept in CbamState:
+//
+//   d = x - mean                    u = d scale + beta          scale = gamma inverse_std
+//   average_c = mean over p of u    highest_c = max over p of u
+//   s_c = w2^T (relu(w1^T average) + relu(w1^T highest))        w1 [C, R], w2 [R, C]
+//   a_c = sigmoid(s_c)              v = u a                     a weight per channel
+//   m_p = mean over c of v          h_p = max over c of v
+//   t = convolution of (m, h) with w7 [7, 7, 2], padding 3
+//   b_p = sigmoid(t_p)              y = relu(v b + residual)    a weight per pixel
+#pragma once
+
+#include <vector>
+
+#include "autograd/cpu/batch_norm.h"
+
+namespace chalk::cpu {
+
+// What the forward pass leaves for the backward pass. Of every pointer image n has its own part.
+template <typename T>
+struct CbamImages {
+  T* pooled;              // [N, 2, C]: average, highest
+  std::int64_t* pixel;    // [N, C]: where highest was found
+  T* channel_weight;      // [N, C]: a
+  T* maps;                // [N, 2, P]: m, h
+  std::int64_t* channel;  // [N, P]: where h was found
+  T* pixel_weight;        // [N, P]: b
+
+  CbamImages of(const CbamSizes& s, Index n) const {
+    return {pooled + n * 2 * s.channels, pixel + n * s.channels,   channel_weight + n * s.channels,
+            maps + n * 2 * s.pixels(),   channel + n * s.pixels(), pixel_weight + n * s.pixels()};
+  }
+};
+
+template <typename T>
+struct CbamWeights {
+  const T *mean, *scale, *beta;  // [C]
+  const T *w1, *w2, *w7;         // [C, R], [R, C], [7, 7, 2]
+
+  T batch_norm(const T* row, Index c) const {
+    return normalised(row[c], mean[c], scale[c], beta[c]);
+  }
+};
+
+// ---- forward, one image ----
+
+// average, highest and its pixel, of u [P, C].
+template <typename T>
+void pool_pixels(const CbamSizes& s, const CbamWeights<T>& w, const T* x, const CbamImages<T>& im) {
+  for_each_tile(s.channels, [&](Index first, auto width) {
+    double sum[tile_width] = {};
+    T highest[tile_width];
+    IntegerLike<T> found[tile_width] = {};
+    for (Index c = 0; c < width; ++c)
+      highest[c] = w.batch_norm(x, first + c);
+    for (Index p = 0; p < s.pixels(); ++p) {
+      const T* row = x + p * s.channels;
+#pragma omp simd
+      for (Index c = 0; c < width; ++c) {
+        const T u = w.batch_norm(row, first + c);
+        const bool higher = u > highest[c];
+        sum[c] += static_cast<double>(u);
+        highest[c] = higher ? u : highest[c];
+        found[c] = higher ? static_cast<IntegerLike<T>>(p) : found[c];
+      }
+    }
+    for (Index c = 0; c < width; ++c)
+      im.pooled[first + c] = static_cast<T>(sum[c] / static_cast<double>(s.pixels()));
+    std::copy(highest, highest + width, im.pooled + s.channels + first);
+    std::copy(found, found + width, im.pixel + first);
+  });
+}
+
+// hidden [2, R] = relu(w1^T average), relu(w1^T highest)
+template <typename T>
+void hidden_layer(const CbamSizes& s, const CbamWeights<T>& w, const T* pooled, T* hidden) {
+  std::fill(hidden, hidden + 2 * s.hidden, T(0));
+  for (Index i = 0; i < 2; ++i) {
+    T* h = hidden + i * s.hidden;
+    for (Index c = 0; c < s.channels; ++c)
+      for (Index r = 0; r < s.hidden; ++r)
+        h[r] += w.w1[c * s.hidden + r] * pooled[i * s.channels + c];
+    for (Index r = 0; r < s.hidden; ++r)
+      h[r] = h[r] <= 0 ? 0 : h[r];
+  }
+}
+
+// a = sigmoid(w2^T (hidden of average + hidden of highest))
+template <typename T>
+void channel_weights(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im) {
+  std::vector<T> hidden(static_cast<std::size_t>(2 * s.hidden));
+  hidden_layer(s, w, im.pooled, hidden.data());
+  T* a = im.channel_weight;
+  std::fill(a, a + s.channels, T(0));
+  for (Index r = 0; r < s.hidden; ++r) {
+    const T both =
+        hidden[static_cast<std::size_t>(r)] + hidden[static_cast<std::size_t>(s.hidden + r)];
+    for (Index c = 0; c < s.channels; ++c)
+      a[c] += w.w2[r * s.channels + c] * both;
+  }
+  for (Index c = 0; c < s.channels; ++c)
+    a[c] = logistic(a[c]);
+}
+
+// m, h and its channel, of v [P, C].
+template <typename T>
+void pool_channels(const CbamSizes& s, const CbamWeights<T>& w, const T* x,
+                   const CbamImages<T>& im) {
+  const T* a = im.channel_weight;
+  std::vector<T> row_of_v(static_cast<std::size_t>(s.channels));
+  T* v = row_of_v.data();
+  for (Index p = 0; p < s.pixels(); ++p) {
+    const T* row = x + p * s.channels;
+    T sum = 0, highest = w.batch_norm(row, 0) * a[0];
+#pragma omp simd reduction(+ : sum) reduction(max : highest)
+    for (Index c = 0; c < s.channels; ++c) {
+      v[c] = w.batch_norm(row, c) * a[c];
+      sum += v[c];
+      highest = v[c] > highest ? v[c] : highest;
+    }
+    im.maps[p] = sum / static_cast<T>(s.channels);
+    im.maps[s.pixels() + p] = highest;
+    const T* found = std::find(v, v + s.channels, highest);
+    im.channel[p] = found == v + s.channels ? 0 : found - v;  // not found: NaN
+  }
+}
+
+// A plane [H, W] in the middle of zeros [H + 6, W + 6], so that a 7x7 window fits everywhere.
+template <typename T>
+std::vector<T> with_margin(const CbamSizes& s, const T* plane) {
+  const Index width = s.width + 6;
+  std::vector<T> padded(static_cast<std::size_t>((s.height + 6) * width), T(0));
+  for (Index h = 0; h < s.height; ++h)
+    std::copy(plane + h * s.width, plane + (h + 1) * s.width, padded.begin() + (h + 3) * width + 3);
+  return padded;
+}
+
+// out [H, W] += padded [H + 6, W + 6] correlated with weight(i, j), i, j < 7.
+template <typename T, typename Weight>
+void correlate7(const CbamSizes& s, const std::vector<T>& padded, const Weight& weight, T* out) {
+  for (Index h = 0; h < s.height; ++h) {
+    T* to = out + h * s.width;
+    for (Index i = 0; i < 7; ++i) {
+      for (Index j = 0; j < 7; ++j) {
+        const T* from = padded.data() + (h + i) * (s.width + 6) + j;
+        const T factor = weight(i, j);
+#pragma omp simd
+        for (Index x = 0; x < s.width; ++x)
+          to[x] += factor * from[x];
+      }
+    }
+  }
+}
+
+// b = sigmoid(convolution of m and h)
+template <typename T>
+void pixel_weights(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im) {
+  T* b = im.pixel_weight;
+  std::fill(b, b + s.pixels(), T(0));
+  for (Index k = 0; k < 2; ++k)
+    correlate7(
+        s, with_margin(s, im.maps + k * s.pixels()),
+        [&](Index i, Index j) { return w.w7[(i * 7 + j) * 2 + k]; }, b);
+#pragma omp simd
+  for (Index p = 0; p < s.pixels(); ++p)
+    b[p] = logistic(b[p]);
+}
+
+template <typename T>
+void cbam_forward(const CbamSizes& s, const CbamWeights<T>& w, const T* x, const T* residual,
+                  const CbamImages<T>& images, T* y) {
+  parallel_for(s.batch, [&](Index n) {
+    const Index offset = n * s.pixels() * s.channels;
+    const CbamImages<T> im = images.of(s, n);
+    pool_pixels(s, w, x + offset, im);
+    channel_weights(s, w, im);
+    pool_channels(s, w, x + offset, im);
+    pixel_weights(s, w, im);
+    for (Index p = 0; p < s.pixels(); ++p) {
+      const Index at = offset + p * s.channels;
+      const T b = im.pixel_weight[p];
+#pragma omp simd
+      for (Index c = 0; c < s.channels; ++c) {
+        const T value = w.batch_norm(x + at, c) * im.channel_weight[c] * b + residual[at + c];
+        y[at + c] = value <= 0 ? 0 : value;
+      }
+    }
+  });
+}
+
+// ---- backward ----
+//
+// With g = dy where y > 0, else 0, the chain rule goes back through the formulas at the top:
+//   dresidual = g
+//   db_p = sum over c of g v           dt = db b (1 - b)
+//   dw7 = correlation of (m, h) with dt;  (dm, dh) = dt convolved with w7 turned round
+//   dv = g b + dm / C + (dh where h was found)
+//   da_c = sum over p of dv u          ds = da a (1 - a)
+//   dw2 = (hidden sums) ds^T, and back through the shared layer to daverage, dhighest and dw1
+//   du = dv a + daverage / P + (dhighest where highest was found)
+// and du is what batch norm's backward pass (norm.cpp) begins with. Its sums over all images,
+// sum(du) and sum(du d), follow from sums of dv, dv d and d over each image's pixels, which the
+// first pass collects; so a second pass can write dx without du ever being in memory.
+
+// What the first pass leaves for the second: for image n, like CbamImages.
+template <typename T>
+struct CbamGradients {
+  T* maps;                    // [N, 2, P]: dm, dh
+  T* pooled;                  // [N, 2, C]: daverage, dhighest
+  T *w1, *w2, *w7;            // [N, ...]: each image's part of the weights' gradients
+  double *sum_du, *sum_du_d;  // [N, C]
+
+  CbamGradients of(const CbamSizes& s, Index n) const {
+    return {maps + n * 2 * s.pixels(),
+            pooled + n * 2 * s.channels,
+            w1 + n * s.channels * s.hidden,
+            w2 + n * s.channels * s.hidden,
+            w7 + n * 98,
+            sum_du + n * s.channels,
+            sum_du_d + n * s.channels};
+  }
+};
+
+// dresidual = g; dt [P] from db.
+template <typename T>
+void back_to_pixel_weights(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im,
+                           const T* x, const T* y, const T* dy, T* dresidual, T* dt) {
+  for (Index p = 0; p < s.pixels(); ++p) {
+    const Index at = p * s.channels;
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (Index c = 0; c < s.channels; ++c) {
+      const T g = y[at + c] <= 0 ? 0 : dy[at + c];
+      dresidual[at + c] = g;
+      sum += g * w.batch_norm(x + at, c) * im.channel_weight[c];
+    }
+    const T b = im.pixel_weight[p];
+    dt[p] = sum * b * (1 - b);
+  }
+}
+
+// dw7, dm and dh from dt.
+template <typename T>
+void back_through_convolution(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im,
+                              const T* dt, const CbamGradients<T>& out) {
+  const std::vector<T> padded_dt = with_margin(s, dt);
+  std::fill(out.maps, out.maps + 2 * s.pixels(), T(0));
+  for (Index k = 0; k < 2; ++k) {
+    correlate7(
+        s, padded_dt, [&](Index i, Index j) { return w.w7[((6 - i) * 7 + 6 - j) * 2 + k]; },
+        out.maps + k * s.pixels());
+    const std::vector<T> map = with_margin(s, im.maps + k * s.pixels());
+    for (Index i = 0; i < 7; ++i) {
+      for (Index j = 0; j < 7; ++j) {
+        T sum = 0;
+        for (Index h = 0; h < s.height; ++h) {
+          const T *from = map.data() + (h + i) * (s.width + 6) + j, *gradient = dt + h * s.width;
+#pragma omp simd reduction(+ : sum)
+          for (Index column = 0; column < s.width; ++column)
+            sum += from[column] * gradient[column];
+        }
+        out.w7[(i * 7 + j) * 2 + k] = sum;
+      }
+    }
+  }
+}
+
+// Sums over the pixels of an image, [C] each.
+struct CbamSums {
+  explicit CbamSums(Index channels)
+      : dv(static_cast<std::size_t>(channels), 0.0), dv_d(dv), d(dv) {}
+  std::vector<double> dv, dv_d, d;
+};
+
+template <typename T>
+CbamSums sum_over_pixels(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im,
+                         const T* x, const T* g, const T* dmaps) {
+  CbamSums sums(s.channels);
+  for_each_tile(s.channels, [&](Index first, auto width) {
+    double dv_sum[tile_width] = {}, dv_d_sum[tile_width] = {}, d_sum[tile_width] = {};
+    const T* mean = w.mean + first;
+    for (Index p = 0; p < s.pixels(); ++p) {
+      const T *row = x + p * s.channels + first, *gradient = g + p * s.channels + first;
+      const T b = im.pixel_weight[p], dm = dmaps[p] / static_cast<T>(s.channels);
+#pragma omp simd
+      for (Index c = 0; c < width; ++c) {
+        const T d = row[c] - mean[c], dv = gradient[c] * b + dm;
+        dv_sum[c] += static_cast<double>(dv);
+        dv_d_sum[c] += static_cast<double>(dv * d);
+        d_sum[c] += static_cast<double>(d);
+      }
+    }
+    std::copy(dv_sum, dv_sum + width, sums.dv.begin() + first);
+    std::copy(dv_d_sum, dv_d_sum + width, sums.dv_d.begin() + first);
+    std::copy(d_sum, d_sum + width, sums.d.begin() + first);
+  });
+  for (Index p = 0; p < s.pixels(); ++p) {  // dh, at the channel where h was found
+    const Index c = im.channel[p];
+    const double dh = static_cast<double>(dmaps[s.pixels() + p]);
+    sums.dv[static_cast<std::size_t>(c)] += dh;
+    sums.dv_d[static_cast<std::size_t>(c)] +=
+        dh * static_cast<double>(x[p * s.channels + c] - w.mean[c]);
+  }
+  return sums;
+}
+
+// dw2, dw1, daverage and dhighest from ds [C].
+template <typename T>
+void back_through_layers(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im,
+                         const T* ds, const CbamGradients<T>& out) {
+  const Index channels = s.channels, hidden = s.hidden;
+  std::vector<T> hidden_values(static_cast<std::size_t>(2 * hidden));
+  T* h = hidden_values.data();
+  hidden_layer(s, w, im.pooled, h);
+  std::fill(out.w1, out.w1 + channels * hidden, T(0));
+  std::fill(out.pooled, out.pooled + 2 * channels, T(0));
+  for (Index r = 0; r < hidden; ++r) {
+    T dh = 0;
+    for (Index c = 0; c < channels; ++c) {
+      dh += w.w2[r * channels + c] * ds[c];
+      out.w2[r * channels + c] = (h[r] + h[hidden + r]) * ds[c];
+    }
+    for (Index i = 0; i < 2; ++i) {
+      if (h[i * hidden + r] <= 0) continue;
+      for (Index c = 0; c < channels; ++c) {
+        out.pooled[i * channels + c] += w.w1[c * hidden + r] * dh;
+        out.w1[c * hidden + r] += im.pooled[i * channels + c] * dh;
+      }
+    }
+  }
+}
+
+// The first pass over one image: everything but dx.
+template <typename T>
+void cbam_backward_image(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im,
+                         const T* x, const T* y, const T* dy, T* dresidual,
+                         const CbamGradients<T>& out) {
+  std::vector<T> dt(static_cast<std::size_t>(s.pixels())), ds(static_cast<std::size_t>(s.channels));
+  back_to_pixel_weights(s, w, im, x, y, dy, dresidual, dt.data());
+  back_through_convolution(s, w, im, dt.data(), out);
+  const CbamSums sums = sum_over_pixels(s, w, im, x, dresidual, out.maps);
+  for (std::size_t c = 0; c < ds.size(); ++c) {
+    const double a =
+        static_cast<double>(im.channel_weight[c]);  // da = sum(dv u), u = d scale + beta
+    const double da = sums.dv_d[c] * static_cast<double>(w.scale[c]) +
+                      sums.dv[c] * static_cast<double>(w.beta[c]);
+    ds[c] = static_cast<T>(da * a * (1 - a));
+  }
+  back_through_layers(s, w, im, ds.data(), out);
+  for (std::size_t c = 0; c < ds.size(); ++c) {
+    const double a = static_cast<double>(im.channel_weight[c]);
+    const double daverage = static_cast<double>(out.pooled[c]);
+    const double dhighest = static_cast<double>(out.pooled[ds.size() + c]);
+    const Index highest = im.pixel[c] * s.channels + static_cast<Index>(c);
+    out.sum_du[c] = a * sums.dv[c] + daverage + dhighest;
+    out.sum_du_d[c] = a * sums.dv_d[c] + daverage * sums.d[c] / static_cast<double>(s.pixels()) +
+                      dhighest * static_cast<double>(x[highest] - w.mean[c]);
+  }
+}
+
+// The second pass over one image: dx = scale du - along d - constant, as in batch_norm_backward.
+template <typename T>
+void cbam_backward_input(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im,
+                         const CbamGradients<T>& gradients, const T* along, const T* constant,
+                         const T* x, const T* g, T* dx) {
+  const Index channels = s.channels;
+  std::vector<T> factors(static_cast<std::size_t>(channels)), shifts(factors);
+  T *factor = factors.data(), *shift = shifts.data();  // dx = dv factor + shift - along d
+  for (Index c = 0; c < channels; ++c) {
+    factor[c] = w.scale[c] * im.channel_weight[c];
+    shift[c] = w.scale[c] * gradients.pooled[c] / static_cast<T>(s.pixels()) - constant[c];
+  }
+  for (Index p = 0; p < s.pixels(); ++p) {
+    const Index at = p * channels;
+    const T b = im.pixel_weight[p], dm = gradients.maps[p] / static_cast<T>(channels);
+#pragma omp simd
+    for (Index c = 0; c < channels; ++c)
+      dx[at + c] = (g[at + c] * b + dm) * factor[c] + shift[c] - along[c] * (x[at + c] - w.mean[c]);
+    dx[at + im.channel[p]] += gradients.maps[s.pixels() + p] * factor[im.channel[p]];
+  }
+  for (Index c = 0; c < channels; ++c)
+    dx[im.pixel[c] * channels + c] += w.scale[c] * gradients.pooled[channels + c];
+}
+
+// to [count] = sum over images of from [N, count], in order.
+template <typename T, typename From>
+void sum_over_images(Index images, Index count, const From* from, T* to) {
+  for (Index i = 0; i < count; ++i) {
+    double sum = 0;
+    for (Index n = 0; n < images; ++n)
+      sum += static_cast<double>(from[n * count + i]);
+    to[i] = static_cast<T>(sum);
+  }
+}
+
+// The results, shaped like what they are gradients of.
+template <typename T>
+struct CbamResults {
+  T *x, *residual, *gamma, *beta, *w1, *w2, *w7;
+};
+
+template <typename T>
+void cbam_backward(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& images,
+                   const T* inverse_std, bool training, const T* x, const T* y, const T* dy,
+                   const CbamResults<T>& d) {
+  const Index channels = s.channels, both = channels * s.hidden, pixels = s.pixels();
+  Scratch scratch;
+  const CbamGradients<T> all{
+      scratch.take<T>(s.batch * 2 * pixels),   scratch.take<T>(s.batch * 2 * channels),
+      scratch.take<T>(s.batch * both),         scratch.take<T>(s.batch * both),
+      scratch.take<T>(s.batch * 98),           scratch.take<double>(s.batch * channels),
+      scratch.take<double>(s.batch * channels)};
+  T *along = scratch.take<T>(channels), *constant = scratch.take<T>(channels);
+  parallel_for(s.batch, [&](Index n) {
+    const Index at = n * pixels * channels;
+    cbam_backward_image(s, w, images.of(s, n), x + at, y + at, dy + at, d.residual + at,
+                        all.of(s, n));
+  });
+  sum_over_images(s.batch, both, all.w1, d.w1);
+  sum_over_images(s.batch, both, all.w2, d.w2);
+  sum_over_images(s.batch, Index{98}, all.w7, d.w7);
+  sum_over_images(s.batch, channels, all.sum_du, d.beta);
+  sum_over_images(s.batch, channels, all.sum_du_d, d.gamma);
+  const T rows = static_cast<T>(s.batch * pixels);
+  for (Index c = 0; c < channels; ++c) {
+    d.gamma[c] *= inverse_std[c];
+    constant[c] = training ? w.scale[c] * d.beta[c] / rows : 0;
+    along[c] = training ? w.scale[c] * inverse_std[c] * d.gamma[c] / rows : 0;
+  }
+  parallel_for(s.batch, [&](Index n) {
+    const Index at = n * pixels * channels;
+    cbam_backward_input(s, w, images.of(s, n), all.of(s, n), along, constant, x + at,
+                        d.residual + at, d.x + at);
+  });
+}
+
+}  // namespace chalk::cpu

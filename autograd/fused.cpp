@@ -1,0 +1,85 @@
+// The end of a residual block as one operation. Its composed form stands in layers/resnet.cpp.
+#include "autograd/axes.h"
+#include "autograd/node.h"
+#include "autograd/norm.h"
+
+namespace chalk {
+
+// The derivation stands beside the kernel, in cpu/fused_cbam.h.
+struct BatchNormCbamNode final : Node {
+  CbamSizes sizes;
+  Saved input, output, mean, inverse_std, gamma, beta, w1, w2, w7;
+  CbamState state;
+  bool training;
+  BatchNormCbamNode(const CbamSizes& sizes, const Tensor& input, const Tensor& output,
+                    const BatchNormState& norm, const CbamParameters& parameters,
+                    const CbamState& state, bool training)
+      : Node("batch_norm_cbam"),
+        sizes(sizes),
+        input(input),
+        output(output),
+        mean(norm.mean),
+        inverse_std(norm.inverse_std),
+        gamma(parameters.gamma),
+        beta(parameters.beta),
+        w1(parameters.w1),
+        w2(parameters.w2),
+        w7(parameters.w7),
+        state(state),
+        training(training) {}
+
+  Gradients backward(const Tensor& grad_output) override {
+    const CbamParameters parameters{gamma.get(), beta.get(), w1.get(), w2.get(), w7.get()};
+    Tensor grad_input = empty_like(grad_output), grad_residual = empty_like(grad_output);
+    CbamParameters d{empty_like(gamma.get()), empty_like(beta.get()), empty_like(w1.get()),
+                     empty_like(w2.get()), empty_like(w7.get())};
+    backend_for(grad_output)
+        .batch_norm_cbam_backward(sizes, input.get(), {mean.get(), inverse_std.get()}, parameters,
+                                  training, output.get(), state, grad_output, grad_input,
+                                  grad_residual, d);
+    return {grad_input, grad_residual, d.gamma, d.beta, d.w1, d.w2, d.w7};
+  }
+};
+
+static CbamSizes checked_sizes(const Tensor& x, const CbamParameters& p, const Tensor& residual) {
+  check(x.dim() == 4 && residual.shape() == x.shape(), "batch_norm_cbam: input ", x.shape(),
+        ", residual ", residual.shape(), "; both must be [batch, height, width, channels]");
+  check(p.w1.dim() == 4 && p.w1.size(2) == x.size(3), "batch_norm_cbam: input has ", x.size(3),
+        " channels, w1 has the shape ", p.w1.shape());
+  const Index channels = x.size(3), hidden = p.w1.size(3);
+  check(p.w1.shape() == Shape{1, 1, channels, hidden} &&
+            p.w2.shape() == Shape{1, 1, hidden, channels} && p.w7.shape() == Shape{7, 7, 2, 1} &&
+            p.gamma.shape() == Shape{channels} && p.beta.shape() == Shape{channels},
+        "batch_norm_cbam: w1 ", p.w1.shape(), ", w2 ", p.w2.shape(), ", w7 ", p.w7.shape(),
+        ", gamma ", p.gamma.shape(), ", beta ", p.beta.shape(), "; expected [1, 1, ", channels,
+        ", hidden], [1, 1, hidden, ", channels, "], [7, 7, 2, 1], [", channels, "], [", channels,
+        "]");
+  return {x.size(0), x.size(1), x.size(2), channels, hidden};
+}
+
+Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& parameters,
+                       Tensor running_mean, Tensor running_variance,
+                       const BatchNormOptions& options) {
+  const CbamSizes sizes = checked_sizes(x, parameters, residual);
+  check(x.numel() > 0, "batch_norm_cbam: the input is empty, shape ", x.shape());
+  const BatchNormState norm = batch_norm_state(x, running_mean, running_variance, options);
+  const Shape by_pixel = {sizes.batch, sizes.pixels()}, by_channel = {sizes.batch, sizes.channels};
+  CbamState state{empty_like(x, {sizes.batch, 2, sizes.channels}),
+                  Tensor(by_channel, DType::int64, x.device()),
+                  empty_like(x, by_channel),
+                  empty_like(x, {sizes.batch, 2, sizes.pixels()}),
+                  Tensor(by_pixel, DType::int64, x.device()),
+                  empty_like(x, by_pixel)};
+  Tensor y = empty_like(x);
+  backend_for(x).batch_norm_cbam(sizes, x, norm, parameters, residual, y, state);
+  const std::vector<Tensor> inputs = {
+      x, residual, parameters.gamma, parameters.beta, parameters.w1, parameters.w2, parameters.w7};
+  if (should_record(inputs))
+    record(
+        y,
+        std::make_shared<BatchNormCbamNode>(sizes, x, y, norm, parameters, state, options.training),
+        inputs);
+  return y;
+}
+
+}  // namespace chalk
