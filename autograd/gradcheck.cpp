@@ -49,15 +49,16 @@ struct Check {
 
   // Moves x by +h and -h, and compares the slope of F with the gradient at that element.
   void every_element(std::size_t input) {
-    double* x = inputs[input].mutable_data<double>();
     const std::vector<double> gradient = gradient_of(input);
     for (Index i = 0; i < inputs[input].numel(); ++i) {
-      const double before = x[i];
-      x[i] = before + options.step;
-      const double above = value();
-      x[i] = before - options.step;
-      const double below = value();
-      x[i] = before;
+      const double before = inputs[input].data<double>()[i];
+      const auto value_at = [&](double x) {
+        inputs[input].mutable_data<double>()[i] = x;
+        return value();
+      };
+      const double above = value_at(before + options.step);
+      const double below = value_at(before - options.step);
+      inputs[input].mutable_data<double>()[i] = before;
       compare(gradient[static_cast<std::size_t>(i)], (above - below) / (2 * options.step),
               "input " + std::to_string(input) + " at " + index_text(inputs[input].shape(), i));
     }
