@@ -8,7 +8,6 @@ namespace chalk {
 // a constant, so the gradient is that of the product.
 Tensor dropout(const Tensor& x, double p, Generator& generator) {
   check(p >= 0 && p < 1, "dropout: p is ", p, "; it must be at least 0 and less than 1");
-  if (p == 0) return x;
   Tensor mask = empty_like(x);
   backend_for(x).dropout_mask(p, generator.seed, generator.counter, mask);
   generator.counter += static_cast<std::uint64_t>(x.numel());

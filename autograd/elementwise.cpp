@@ -30,6 +30,7 @@ static Shape broadcast_shape(const char* operation, const Tensor& a, const Tenso
 
 static Tensor binary(const char* operation, Binary f, const Tensor& a, const Tensor& b) {
   Tensor y(broadcast_shape(operation, a, b), a.dtype(), a.device());
+  ErrorScope scope(operation);
   backend_for(a).binary(f, a, b, y);
   return y;
 }

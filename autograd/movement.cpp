@@ -18,8 +18,10 @@ struct ReshapeNode final : Node {
 
 Tensor reshape(const Tensor& x, Shape shape) {
   Index known = 1, open = 0;
-  for (Index size : shape)
+  for (Index size : shape) {
+    check(size >= -1, "reshape: there is no shape ", shape);
     (size == -1 ? ++open : known *= size);
+  }
   check(open <= 1, "reshape: only one size of ", shape, " may be -1");
   if (open == 1 && known > 0)
     for (Index& size : shape)

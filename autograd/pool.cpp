@@ -29,7 +29,8 @@ Tensor max_pool2d(const Tensor& input, Index kernel, Index stride, Index padding
         "; the kernel must be 1 to 15, the stride at least 1, the padding at most half the kernel");
   const Pool2dSizes sizes{input.size(0), input.size(1), input.size(2), input.size(3),
                           kernel,        stride,        padding};
-  check(sizes.height + 2 * padding >= kernel && sizes.width + 2 * padding >= kernel,
+  check(sizes.height >= 1 && sizes.width >= 1 && sizes.height + 2 * padding >= kernel &&
+            sizes.width + 2 * padding >= kernel,
         "max_pool2d: the window of ", kernel, " does not fit into the padded image; input ",
         input.shape(), ", padding ", padding);
   Tensor y =

@@ -49,6 +49,7 @@ static std::vector<AxisSizes> runs_of(Shape shape, const std::vector<Index>& axe
     }
     runs.push_back(run);
   }
+  if (runs.empty()) runs.push_back({element_count(shape), 1, 1});  // a scalar: copied
   return runs;
 }
 
