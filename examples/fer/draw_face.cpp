@@ -78,7 +78,7 @@ class Chance {
 
 Muscles move_muscles(int expression, Chance chance) {
   const auto& form = kForms[expression][chance.happens(0.45f)];
-  const float intensity = chance.between(0.65f, 1.1f) / 100;
+  const float intensity = chance.between(0.7f, 1.1f) / 100;
   Muscles muscles;
   for (int i = 0; i < kMuscles; i++)
     muscles[i] = intensity * static_cast<float>(form[i]) + 0.07f * chance.about_zero();
@@ -118,13 +118,13 @@ struct Person {
     if (hair == kBald && chance.happens(0.3f)) hair = kParted;
     jaw = chance.between(62, 80);
     length = chance.between(0.96f, 1.08f);
-    eye_size = chance.between(0.95f, 1.18f);
-    eye_distance = chance.between(34, 39);
-    brow_width = chance.between(6.5f, 10.5f);
-    brow_height = chance.between(-43, -37);
+    eye_size = chance.between(1.05f, 1.3f);
+    eye_distance = chance.between(35, 39);
+    brow_width = chance.between(8, 12);
+    brow_height = chance.between(-46, -41);
     nose_width = chance.between(10, 15);
     nose_length = chance.between(20, 28);
-    mouth_width = chance.between(27, 33);
+    mouth_width = chance.between(30, 36);
     lips = chance.between(5, 8.5f);
     age = chance.between(0, 1);
     glasses = chance.happens(0.22f);
@@ -132,12 +132,12 @@ struct Person {
     beard = can_have_beard && chance.happens(0.25f);
     moustache = beard || (can_have_beard && chance.happens(0.1f));
 
-    scale = chance.between(.37f, .42f);
-    yaw = 0.17f * chance.about_zero();
-    pitch = 0.09f * chance.about_zero();
-    roll = 0.10f * chance.about_zero();
-    center.x = 50 + 2 * chance.about_zero();
-    center.y = 52 + 2 * chance.about_zero();
+    scale = chance.between(.40f, .45f);
+    yaw = 0.13f * chance.about_zero();
+    pitch = 0.07f * chance.about_zero();
+    roll = 0.08f * chance.about_zero();
+    center.x = 50 + 1.5f * chance.about_zero();
+    center.y = 51 + 1.5f * chance.about_zero();
   }
 
   // Where a point of the face is in the picture: the face is a dome that turns and tilts, and
@@ -309,7 +309,7 @@ class Painter {
     for (float side : {-1.0f, 1.0f}) {
       spot({side * 46, 28}, 30, blush, 0.5f, face);
       spot({side * person_.eye_distance, -16}, 34, shadow_, 0.3f, face);
-      line(points({17, 24, 29 + out, 36, 36 + out, 54}), {3.5f, line_, 0.5f * unit(fold), .9f},
+      line(points({19, 24, 33 + out, 34, 42 + out, 50}), {3.5f, line_, 0.4f * unit(fold), .9f},
            side);
     }
     const float worry = std::max(0.45f * unit(muscle_[kInnerBrow]), 0.3f * person_.age - 0.1f);
@@ -348,7 +348,7 @@ class Painter {
     for (float edge : {-1.0f, 1.0f}) {  // the upper lip, then the lower one on the way back
       for (int i = -8; i <= 8; i++) {
         const float t = -edge * static_cast<float>(i) / 8, bump = 1 - t * t;
-        const float rest = 58 + 3 * jaw + 20 * muscle_[kCorners] * (bump - .6f);
+        const float rest = 58 + 3 * jaw + 24 * muscle_[kCorners] * (bump - .6f);
         const float parted = std::sqrt(1 - std::pow(std::abs(t), 2 + 3 * clenched));
         const float bow = 1 - .35f * std::exp(-30 * t * t);
         const float y = edge < 0 ? rest - above * parted - 1.3f * sneer * bump
@@ -389,8 +389,8 @@ class Painter {
   }
 
   void paint_moustache(float side) {
-    const float y = 46 - 10 * muscle_[kSneer], drop = 5 - 6 * muscle_[kCorners];
-    line(points({0, y - 3, 14, y - 1, 30, y + 6 + drop}), {13, person_.hair_color}, side, 3);
+    const float y = 43 - 10 * muscle_[kSneer], drop = 5 - 6 * muscle_[kCorners];
+    line(points({0, y - 3, 14, y - 1, 30, y + 6 + drop}), {10, person_.hair_color}, side, 3);
   }
 
   void paint_eye(float side) {
@@ -427,7 +427,7 @@ class Painter {
 
   void paint_brow(float side) {
     const float x = person_.eye_distance - 36, y = person_.brow_height;
-    const float inner = y - 17 * muscle_[kInnerBrow], outer = y + 3 - 17 * muscle_[kOuterBrow];
+    const float inner = y - 20 * muscle_[kInnerBrow], outer = y + 3 - 20 * muscle_[kOuterBrow];
     const Color color = mix(person_.hair_color, kBlack, skin_.r > .7f ? .35f : .65f);
     line(points({x + 13 - 6 * muscle_[kFrown], inner, x + 26, .6f * inner + .4f * outer - 4.5f,
                  x + 43, .3f * inner + .7f * outer - 5, x + 60, outer}),
@@ -474,12 +474,12 @@ class Painter {
                              x, y + h, x - a, y + b}),
                      side, 4);
       };
-      const Mask lens = rim(23.2f, 20.2f);
+      const Mask lens = rim(25, 21.5f);
       canvas_.fill(lens, kWhite, .10f);
-      canvas_.fill(subtract(rim(27, 23.5f), lens), frame);
-      line(points({x + 25, y - 4, 84, y - 8}), {4, frame, 1, 0}, side);
+      canvas_.fill(subtract(rim(28.5f, 25), lens), frame);
+      line(points({x + 27, y - 4, 84, y - 8}), {4, frame, 1, 0}, side);
     }
-    line(points({26 - x, y - 2, 0, y - 6, x - 26, y - 2}), {4, frame, 1, 0}, 1, 6);
+    line(points({28 - x, y - 2, 0, y - 6, x - 28, y - 2}), {4, frame, 1, 0}, 1, 6);
   }
 
   // Lens, film and sensor: blur, contrast, colour cast, noise; sometimes a grey picture.
