@@ -80,8 +80,11 @@ def compare(build, python, threads, rounds):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([f'{build}/fer', 'draw', '--out', f'{folder}/faces', '--train', '320',
                         '--test', '32'], check=True, stdout=subprocess.DEVNULL)
-        show('320 JPEG files, augmented',
+        show('epoch of 320 JPEG files, augmented',
              *medians(sides, ('epoch', f'{folder}/faces', 320), max(2, rounds // 3)))
+        for name, task in (('resize, 320 images, one thread', 'resize'),
+                           ('augmentation, 320 images', 'augment')):
+            show(name, *medians(sides, (task, f'{folder}/faces', 320), max(2, rounds // 3)))
     print('\ntrain step, ms, by batch and image size')
     for batch, size in ((1, 224), (8, 224), (16, 224), (64, 224), (32, 64), (32, 112), (32, 160),
                         (8, 448)):

@@ -88,23 +88,55 @@ def evaluate(batch, size):
         network(images_of(int(batch), int(size)))
 
 
-def epoch(folder, count):
-    from PIL import Image
+def transform_of(augmented):
     from torchvision import transforms
-    transform = transforms.Compose([
-        transforms.Resize((224, 224)), transforms.RandomHorizontalFlip(),
-        transforms.RandomRotation(10), transforms.ColorJitter(0.2, 0.2, 0.2, 0.1),
-        transforms.ToTensor()])
-    rows = open(f'{folder}/train_labels.csv').read().split()[1:int(count) + 1]
+    random = [transforms.RandomHorizontalFlip(), transforms.RandomRotation(10),
+              transforms.ColorJitter(0.2, 0.2, 0.2, 0.1)]
+    return transforms.Compose([transforms.Resize((224, 224)), *(random if augmented else []),
+                               transforms.ToTensor()])
+
+
+def label_rows(folder, count):
+    return open(f'{folder}/train_labels.csv').read().split()[1:int(count) + 1]
+
+
+def read_image(folder, row):
+    from PIL import Image
+    name, label = row.split(',')
+    return Image.open(f'{folder}/DATASET/train/{label}/{name}').convert('RGB')
+
+
+def transform_images(folder, count, augmented):
+    images = [read_image(folder, row) for row in label_rows(folder, count)]
+    transform = transform_of(augmented)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    for image in images:
+        transform(image)
+    elapsed = (time.perf_counter() - start) * 1e3
+    torch.set_num_threads(threads)
+    return elapsed
+
+
+def resize(folder, count):
+    return transform_images(folder, count, False)
+
+
+def augment(folder, count):
+    return transform_images(folder, count, True)
+
+
+def epoch(folder, count):
+    transform = transform_of(True)
+    rows = label_rows(folder, count)
 
     class Faces(torch.utils.data.Dataset):
         def __len__(self):
             return len(rows)
 
         def __getitem__(self, i):
-            name, label = rows[i].split(',')
-            image = Image.open(f'{folder}/DATASET/train/{label}/{name}').convert('RGB')
-            return transform(image), int(label) - 1
+            return transform(read_image(folder, rows[i])), int(rows[i].split(',')[1]) - 1
 
     network.train()
     for x, y in torch.utils.data.DataLoader(Faces(), 32, shuffle=True, num_workers=2):
@@ -116,7 +148,8 @@ def memory():
 
 
 print(f'PyTorch {torch.__version__}, {torch.get_num_threads()} threads', flush=True)
-tasks = {'train': train, 'evaluate': evaluate, 'epoch': epoch, 'memory': memory}
+tasks = {'train': train, 'evaluate': evaluate, 'epoch': epoch, 'memory': memory,
+         'resize': resize, 'augment': augment}
 for line in sys.stdin:
     name, *arguments = line.split()
     start = time.perf_counter()
