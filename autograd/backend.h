@@ -180,6 +180,20 @@ class Backend {
 
   // ---- fused: the same as the entries above one after the other, in fewer passes ----
 
+  // y = max_pool2d(batch_norm(x) with_relu): see Pool2dSizes for the shapes. position as in
+  // max_pool2d, but 255 where the whole window was cut off; winner, shaped like y, the x behind
+  // each maximum. Both may be undefined where no gradient will be asked for.
+  virtual void batch_norm_max_pool2d(const Pool2dSizes& sizes, const Tensor& x,
+                                     const BatchNormState& state, const Tensor& gamma,
+                                     const Tensor& beta, Tensor& y, Tensor& winner,
+                                     Tensor& position) = 0;
+  virtual void batch_norm_max_pool2d_backward(const Pool2dSizes& sizes, const Tensor& x,
+                                              const BatchNormState& state, const Tensor& gamma,
+                                              const Tensor& beta, bool training,
+                                              const Tensor& winner, const Tensor& position,
+                                              const Tensor& dy, Tensor& dx, Tensor& dgamma,
+                                              Tensor& dbeta) = 0;
+
   // y = relu(CBAM(batch norm(x)) + residual), all [batch, height, width, channels]; see
   // cpu/fused_cbam.h for the formulas.
   virtual void batch_norm_cbam(const CbamSizes& sizes, const Tensor& x, const BatchNormState& norm,

@@ -1,9 +1,73 @@
-// The end of a residual block as one operation. Its composed form stands in layers/resnet.cpp.
+// The two ends of a ResNet's blocks, each as one operation: how an image comes in, and how a
+// residual block goes out (composed in layers/resnet.cpp).
 #include "autograd/axes.h"
+#include "autograd/fusion.h"
 #include "autograd/node.h"
 #include "autograd/norm.h"
 
 namespace chalk {
+
+// ---- batch norm, ReLU, max pool ----
+
+// The derivation stands beside the kernel, in cpu/fused_stem.h.
+struct BatchNormMaxPool2dNode final : Node {
+  Pool2dSizes sizes;
+  Saved input, gamma, beta, mean, inverse_std;
+  Tensor winner, position;
+  bool training;
+  BatchNormMaxPool2dNode(const Pool2dSizes& sizes, const Tensor& input, const Tensor& gamma,
+                         const Tensor& beta, const BatchNormState& state, const Tensor& winner,
+                         const Tensor& position, bool training)
+      : Node("batch_norm_max_pool2d"),
+        sizes(sizes),
+        input(input),
+        gamma(gamma),
+        beta(beta),
+        mean(state.mean),
+        inverse_std(state.inverse_std),
+        winner(winner),
+        position(position),
+        training(training) {}
+
+  Gradients backward(const Tensor& grad_output) override {
+    Tensor grad_input = empty_like(input.get());
+    Tensor grad_gamma = empty_like(gamma.get()), grad_beta = empty_like(beta.get());
+    backend_for(grad_output)
+        .batch_norm_max_pool2d_backward(sizes, input.get(), {mean.get(), inverse_std.get()},
+                                        gamma.get(), beta.get(), training, winner, position,
+                                        grad_output, grad_input, grad_gamma, grad_beta);
+    return {grad_input, grad_gamma, grad_beta};
+  }
+};
+
+Tensor batch_norm_max_pool2d(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                             Tensor running_mean, Tensor running_variance, Index kernel,
+                             Index stride, Index padding, const BatchNormOptions& options) {
+  const char* name = "batch_norm_max_pool2d";
+  const Pool2dSizes sizes = max_pool2d_sizes(name, x, kernel, stride, padding);
+  check_channels(name, x, {&gamma, &beta, &running_mean, &running_variance});
+  if (!fusion_enabled()) {
+    const Tensor y = relu(batch_norm(x, gamma, beta, running_mean, running_variance, options));
+    return max_pool2d(y, kernel, stride, padding);
+  }
+  const BatchNormState state = batch_norm_state(x, running_mean, running_variance, options);
+  Tensor y = empty_like(x, {sizes.batch, sizes.out_height(), sizes.out_width(), sizes.channels});
+  Tensor winner, position;
+  const bool recorded = should_record({&x, &gamma, &beta});
+  if (recorded) {
+    winner = empty_like(y);
+    position = Tensor(y.shape(), DType::uint8, x.device());
+  }
+  backend_for(x).batch_norm_max_pool2d(sizes, x, state, gamma, beta, y, winner, position);
+  if (recorded)
+    record(y,
+           std::make_shared<BatchNormMaxPool2dNode>(sizes, x, gamma, beta, state, winner, position,
+                                                    options.training),
+           {x, gamma, beta});
+  return y;
+}
+
+// ---- batch norm, CBAM, residual, ReLU ----
 
 // The derivation stands beside the kernel, in cpu/fused_cbam.h.
 struct BatchNormCbamNode final : Node {

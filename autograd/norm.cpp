@@ -7,8 +7,8 @@
 
 namespace chalk {
 
-static void check_channels(const char* operation, const Tensor& x,
-                           std::initializer_list<const Tensor*> parameters) {
+void check_channels(const char* operation, const Tensor& x,
+                    std::initializer_list<const Tensor*> parameters) {
   check(x.dim() >= 1, operation, ": the input must have at least one axis");
   for (const Tensor* parameter : parameters)
     check(parameter->shape() == Shape{x.size(-1)} && parameter->dtype() == x.dtype(), operation,

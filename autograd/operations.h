@@ -131,6 +131,12 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
 
 // ---- fused.cpp ----
 
+// max_pool2d(relu(batch_norm(x)), kernel, stride, padding) in few passes over memory, for x
+// [N, H, W, C]; gamma, beta and the running statistics [C].
+Tensor batch_norm_max_pool2d(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                             Tensor running_mean, Tensor running_variance, Index kernel,
+                             Index stride, Index padding, const BatchNormOptions& options = {});
+
 // relu(CBAM(batch norm(x)) + residual) in few passes over memory; x, residual [N, H, W, C]. The
 // parameters are gamma, beta [C], the channel attention's two 1x1 convolutions w1 [1, 1, C, R] and
 // w2 [1, 1, R, C], and the spatial attention's convolution w7 [7, 7, 2, 1]. Equals, up to rounding,

@@ -1,7 +1,7 @@
 // Pooling over windows and over whole images, channels last.
 #include "autograd/axes.h"
 #include "autograd/node.h"
-#include "autograd/operations.h"
+#include "autograd/norm.h"
 
 namespace chalk {
 
@@ -21,18 +21,24 @@ struct MaxPool2dNode final : Node {
   }
 };
 
-Tensor max_pool2d(const Tensor& input, Index kernel, Index stride, Index padding) {
-  check(input.dim() == 4, "max_pool2d: input ", input.shape(),
+Pool2dSizes max_pool2d_sizes(const char* operation, const Tensor& input, Index kernel, Index stride,
+                             Index padding) {
+  check(input.dim() == 4, operation, ": input ", input.shape(),
         "; expected [batch, height, width, channels]");
   check(kernel >= 1 && kernel <= 15 && stride >= 1 && padding >= 0 && padding <= kernel / 2,
-        "max_pool2d: kernel ", kernel, ", stride ", stride, ", padding ", padding,
+        operation, ": kernel ", kernel, ", stride ", stride, ", padding ", padding,
         "; the kernel must be 1 to 15, the stride at least 1, the padding at most half the kernel");
   const Pool2dSizes sizes{input.size(0), input.size(1), input.size(2), input.size(3),
                           kernel,        stride,        padding};
   check(sizes.height >= 1 && sizes.width >= 1 && sizes.height + 2 * padding >= kernel &&
             sizes.width + 2 * padding >= kernel,
-        "max_pool2d: the window of ", kernel, " does not fit into the padded image; input ",
+        operation, ": the window of ", kernel, " does not fit into the padded image; input ",
         input.shape(), ", padding ", padding);
+  return sizes;
+}
+
+Tensor max_pool2d(const Tensor& input, Index kernel, Index stride, Index padding) {
+  const Pool2dSizes sizes = max_pool2d_sizes("max_pool2d", input, kernel, stride, padding);
   Tensor y =
       empty_like(input, {sizes.batch, sizes.out_height(), sizes.out_width(), sizes.channels});
   Tensor position(y.shape(), DType::uint8, input.device());

@@ -33,6 +33,12 @@ class BatchNorm2d : public Module {
     return batch_norm(x, weight, bias, running_mean, running_var, fused);
   }
 
+  // max_pool2d(relu(batch norm(x)), kernel, stride, padding), likewise; x [N, H, W, channels].
+  Tensor with_max_pool(const Tensor& x, Index kernel, Index stride, Index padding) {
+    return batch_norm_max_pool2d(x, weight, bias, running_mean, running_var, kernel, stride,
+                                 padding, options());
+  }
+
   // What the functions of operations.h need to know; in training it counts the batch.
   BatchNormOptions options() {
     if (is_training()) ++*num_batches_tracked.mutable_data<std::int64_t>();

@@ -54,7 +54,7 @@ ResNet::ResNet(int stages) : conv1(3, 64, 7, {.stride = 2, .padding = 3}, false)
 }
 
 Tensor ResNet::forward(const Tensor& x) {
-  Tensor y = max_pool2d(bn1.with_relu(conv1(x)), 3, 2, 1);
+  Tensor y = bn1.with_max_pool(conv1(x), 3, 2, 1);
   for (const std::unique_ptr<Sequential>& layer : layers)
     y = (*layer)(y);
   return y;

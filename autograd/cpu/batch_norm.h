@@ -84,8 +84,8 @@ void batch_norm(Index rows, Index channels, const T* x, const T* mean, const T* 
 // sums[c] = sum(g), sums[channels + c] = sum(g (x - mean)) over `rows` rows, where g is dy, or 0
 // where with_relu cut y off.
 template <typename T>
-void batch_norm_sums(Index rows, Index channels, const T* x, const T* mean, const T* scale,
-                     const T* beta, bool with_relu, const T* dy, double* sums) {
+void batch_norm_sums_of_piece(Index rows, Index channels, const T* x, const T* mean, const T* scale,
+                              const T* beta, bool with_relu, const T* dy, double* sums) {
   for_each_tile(channels, [=](Index first, auto width) {
     double sum[tile_width] = {}, along[tile_width] = {};
     T m[tile_width], s[tile_width], b[tile_width];
@@ -109,41 +109,71 @@ void batch_norm_sums(Index rows, Index channels, const T* x, const T* mean, cons
   });
 }
 
-// With z = (x - mean) inverse_std, s = gamma inverse_std, and dy counted as 0 where with_relu cut
-// y off:  dgamma = sum(dy z), dbeta = sum(dy);  in training
-//   dx = s (dy - dbeta / rows - z dgamma / rows) = s dy - (along (x - mean) + constant)
-// with along = s inverse_std dgamma / rows and constant = s dbeta / rows; else dx = s dy.
+// The same over all rows, on several threads.
+template <typename T>
+void batch_norm_sums(Index rows, Index channels, const T* x, const T* mean, const T* scale,
+                     const T* beta, bool with_relu, const T* dy, double* sums) {
+  sum_over_rows(rows, rows_at_once(channels), 2 * channels, sums,
+                [=](Index begin, Index end, double* partial) {
+                  const Index at = begin * channels;
+                  batch_norm_sums_of_piece(end - begin, channels, x + at, mean, scale, beta,
+                                           with_relu, dy + at, partial);
+                });
+}
+
+// Batch norm's backward pass, once its sums over all rows are known. With g = dy, or 0 where it was
+// cut off, and s = gamma inverse_std:
+//   dbeta = sum(g), dgamma = sum(g (x - mean)) inverse_std
+//   training:  dx = s (g - dbeta / rows - (x - mean) inverse_std dgamma / rows)
+//                 = s g - (along (x - mean) + constant)
+//   else:      dx = s g, so along and constant are 0
+template <typename T>
+struct BatchNormGradient {
+  const T *mean, *scale;  // [channels]
+  T *along, *constant;
+
+  // sums: those of batch_norm_sums; writes dgamma and dbeta too.
+  BatchNormGradient(Index rows, Index channels, const double* sums, const T* mean_of_x,
+                    const T* scale_of_x, const T* inverse_std, bool training, T* dgamma, T* dbeta,
+                    Scratch& scratch)
+      : mean(mean_of_x),
+        scale(scale_of_x),
+        along(scratch.take<T>(channels)),
+        constant(scratch.take<T>(channels)) {
+    for (Index c = 0; c < channels; ++c) {
+      const double inverse = static_cast<double>(inverse_std[c]);
+      const double each = training ? static_cast<double>(scale[c]) / static_cast<double>(rows) : 0;
+      dbeta[c] = static_cast<T>(sums[c]);
+      dgamma[c] = static_cast<T>(sums[channels + c] * inverse);
+      constant[c] = static_cast<T>(each * sums[c]);
+      along[c] = static_cast<T>(each * sums[channels + c] * inverse * inverse);
+    }
+  }
+
+  T operator()(Index c, T x, T g) const {
+    return scale[c] * g - (along[c] * (x - mean[c]) + constant[c]);
+  }
+};
+
+// dx, dgamma and dbeta from dy, which counts as 0 where with_relu cut y off.
 template <typename T>
 void batch_norm_backward(Index rows, Index channels, const T* x, const T* mean,
                          const T* inverse_std, const T* gamma, const T* beta, bool with_relu,
                          bool training, const T* dy, T* dx, T* dgamma, T* dbeta) {
   Scratch scratch;
   const T* scale = batch_norm_scale(channels, gamma, inverse_std, scratch);
-  T* along = scratch.take<T>(channels);
-  T* constant = scratch.take<T>(channels);
-  double* totals = scratch.take<double>(2 * channels);
-  sum_over_rows(rows, rows_at_once(channels), 2 * channels, totals,
-                [=](Index begin, Index end, double* sums) {
-                  batch_norm_sums(end - begin, channels, x + begin * channels, mean, scale, beta,
-                                  with_relu, dy + begin * channels, sums);
-                });
-  for (Index c = 0; c < channels; ++c) {
-    const double s = static_cast<double>(inverse_std[c]), n = static_cast<double>(rows);
-    const double sum_gz = totals[channels + c] * s;
-    dbeta[c] = static_cast<T>(totals[c]);
-    dgamma[c] = static_cast<T>(sum_gz);
-    constant[c] = training ? static_cast<T>(static_cast<double>(scale[c]) * totals[c] / n) : 0;
-    along[c] = training ? static_cast<T>(static_cast<double>(scale[c]) * s * sum_gz / n) : 0;
-  }
+  double* sums = scratch.take<double>(2 * channels);
+  batch_norm_sums(rows, channels, x, mean, scale, beta, with_relu, dy, sums);
+  const BatchNormGradient<T> gradient(rows, channels, sums, mean, scale, inverse_std, training,
+                                      dgamma, dbeta, scratch);
   parallel_ranges(rows, rows_at_once(channels), [=](Index begin, Index end) {
     for (Index r = begin; r < end; ++r) {
-      const T *from = x + r * channels, *gradient = dy + r * channels;
+      const T *from = x + r * channels, *dy_row = dy + r * channels;
       T* to = dx + r * channels;
 #pragma omp simd
       for (Index c = 0; c < channels; ++c) {
         const T value = normalised(from[c], mean[c], scale[c], beta[c]);
-        const T g = zero_if(with_relu & (value <= 0), gradient[c]);
-        to[c] = scale[c] * g - (along[c] * (from[c] - mean[c]) + constant[c]);
+        to[c] = gradient(c, from[c], zero_if(with_relu & (value <= 0), dy_row[c]));
       }
     }
   });

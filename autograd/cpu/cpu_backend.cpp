@@ -6,12 +6,12 @@
 
 #include "autograd/check.h"
 #include "autograd/cpu/fused_cbam.h"
+#include "autograd/cpu/fused_stem.h"
 #include "autograd/cpu/layer_norm.h"
 #include "autograd/cpu/matmul.h"
 #include "autograd/cpu/movement.h"
 #include "autograd/cpu/optimizer_step.h"
 #include "autograd/cpu/packed_cache.h"
-#include "autograd/cpu/pool.h"
 #include "autograd/cpu/random_fill.h"
 #include "autograd/cpu/softmax.h"
 #include "autograd/devices.h"
@@ -242,6 +242,25 @@ class CpuBackend final : public Backend {
   }
 
   // ---- fused ----
+
+  void batch_norm_max_pool2d(const Pool2dSizes& sizes, const Tensor& x, const BatchNormState& state,
+                             const Tensor& gamma, const Tensor& beta, Tensor& y, Tensor& winner,
+                             Tensor& position) override {
+    cpu::batch_norm_max_pool2d(
+        sizes, in(x), in(state.mean), in(state.inverse_std), in(gamma), in(beta), out(y),
+        winner.defined() ? out(winner) : nullptr,
+        position.defined() ? position.mutable_data<std::uint8_t>() : nullptr);
+  }
+
+  void batch_norm_max_pool2d_backward(const Pool2dSizes& sizes, const Tensor& x,
+                                      const BatchNormState& state, const Tensor& gamma,
+                                      const Tensor& beta, bool training, const Tensor& winner,
+                                      const Tensor& position, const Tensor& dy, Tensor& dx,
+                                      Tensor& dgamma, Tensor& dbeta) override {
+    cpu::batch_norm_max_pool2d_backward(
+        sizes, in(x), in(state.mean), in(state.inverse_std), in(gamma), in(beta), training,
+        in(winner), position.data<std::uint8_t>(), in(dy), out(dx), out(dgamma), out(dbeta));
+  }
 
   void batch_norm_cbam(const CbamSizes& sizes, const Tensor& x, const BatchNormState& norm,
                        const CbamParameters& parameters, const Tensor& residual, Tensor& y,

@@ -64,31 +64,36 @@ void max_pool2d(const Pool2dSizes& sizes, const T* x, T* y, std::uint8_t* positi
   });
 }
 
-// dx = the sum of dy over the windows whose maximum it was. Every input row gathers from the
-// windows that saw it, so no two threads write the same element.
+// One row of dx: the sum of dy over the windows whose maximum an element was. Input row h of image
+// n gathers from the output rows that saw it.
+template <typename T>
+void max_pool_backward_row(const Pool2dSizes& sizes, const std::uint8_t* position, const T* dy,
+                           Index n, Index h, T* dx_row) {
+  const Index out_height = sizes.out_height(), out_width = sizes.out_width();
+  const Index channels = sizes.channels, row = h + sizes.padding;
+  std::fill(dx_row, dx_row + sizes.width * channels, T(0));
+  const Index first = row < sizes.kernel ? 0 : (row - sizes.kernel) / sizes.stride + 1;
+  for (Index out = first; out < out_height && out * sizes.stride <= row; ++out) {
+    for (Index w = 0; w < out_width; ++w) {
+      const Window columns(w, sizes, sizes.width);
+      const Index at = ((n * out_height + out) * out_width + w) * channels;
+      for (Index j = columns.begin; j < columns.end; ++j) {
+        const auto tap = static_cast<std::uint8_t>((row - out * sizes.stride) * sizes.kernel + j);
+        T* pixel = dx_row + (columns.origin + j) * channels;
+#pragma omp simd
+        for (Index c = 0; c < channels; ++c)
+          pixel[c] += zero_if(position[at + c] != tap, dy[at + c]);
+      }
+    }
+  }
+}
+
 template <typename T>
 void max_pool2d_backward(const Pool2dSizes& sizes, const std::uint8_t* position, const T* dy,
                          T* dx) {
-  const Index out_height = sizes.out_height(), out_width = sizes.out_width();
-  const Index channels = sizes.channels, width = sizes.width;
   parallel_for(sizes.batch * sizes.height, [&](Index row) {
-    const Index n = row / sizes.height, h = row % sizes.height + sizes.padding;
-    T* to = dx + row * width * channels;
-    std::fill(to, to + width * channels, T(0));
-    const Index first = h < sizes.kernel ? 0 : (h - sizes.kernel) / sizes.stride + 1;
-    for (Index out = first; out < out_height && out * sizes.stride <= h; ++out) {
-      for (Index w = 0; w < out_width; ++w) {
-        const Window columns(w, sizes, width);
-        const Index at = ((n * out_height + out) * out_width + w) * channels;
-        for (Index j = columns.begin; j < columns.end; ++j) {
-          const auto tap = static_cast<std::uint8_t>((h - out * sizes.stride) * sizes.kernel + j);
-          T* pixel = to + (columns.origin + j) * channels;
-#pragma omp simd
-          for (Index c = 0; c < channels; ++c)
-            pixel[c] += zero_if(position[at + c] != tap, dy[at + c]);
-        }
-      }
-    }
+    max_pool_backward_row(sizes, position, dy, row / sizes.height, row % sizes.height,
+                          dx + row * sizes.width * sizes.channels);
   });
 }
 
