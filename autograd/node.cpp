@@ -89,11 +89,12 @@ static std::vector<std::shared_ptr<Node>> topological_order(const std::shared_pt
   return found;
 }
 
-// Adds a part to the gradient of a node. The first part is taken over as it is; a sum is made in
-// place only where no one else holds the elements.
-static void accumulate(Node& node, const Tensor& part) {
+// Adds a part to the gradient of a node. The first part is taken over as it is, a sum made in
+// place, only where no one else holds the elements; on the way through the graph, where no one
+// changes them, the first part may be shared.
+static void accumulate(Node& node, Tensor part) {
   if (!node.gradient.defined()) {
-    node.gradient = part;
+    node.gradient = node.keep_gradient && !part.is_unique() ? part.clone() : std::move(part);
     return;
   }
   Backend& backend = backend_for(part);
@@ -112,9 +113,9 @@ static void propagate(Node& node) {
   check(!node.freed,
         "backward through a graph that an earlier backward() has freed; run the forward pass "
         "again, or pass retain_graph = true to the earlier backward()");
-  const Gradients gradients = node.backward(node.gradient);
+  Gradients gradients = node.backward(node.gradient);
   for (std::size_t i = 0; i < gradients.size(); ++i)
-    if (node.needs(i)) accumulate(*node.inputs[i], gradients[i]);
+    if (node.needs(i)) accumulate(*node.inputs[i], std::move(gradients[i]));
 }
 
 void Tensor::backward(bool retain_graph) const {
@@ -131,6 +132,8 @@ void Tensor::backward(const Tensor& gradient, bool retain_graph) const {
         "backward: the gradient must have the shape ", shape(), " and type of the tensor");
   NoGrad no_grad;
   std::vector<std::shared_ptr<Node>> order = topological_order(node());
+  for (const std::shared_ptr<Node>& node : order)
+    if (!node->inputs.empty()) node->gradient = Tensor();  // of an earlier pass; leaves keep theirs
   accumulate(*node(), gradient.detach());
   for (std::shared_ptr<Node>& node : order) {
     if (node->gradient.defined()) propagate(*node);

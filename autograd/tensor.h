@@ -87,8 +87,8 @@ class Tensor {
   // that no recorded operation produced. Returns *this.
   Tensor& set_requires_grad(bool requires_grad = true);
 
-  // The gradient that backward() accumulated; undefined before. Operations' results keep theirs
-  // only after retain_grad().
+  // The gradient that backward() accumulated; undefined before. Operations' results keep theirs,
+  // that of the last backward(), only after retain_grad().
   Tensor grad() const;
   void set_grad(const Tensor& gradient);  // an undefined tensor clears it
   void zero_grad() { set_grad(Tensor()); }
