@@ -125,6 +125,8 @@ Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParame
                        Tensor running_mean, Tensor running_variance,
                        const BatchNormOptions& options) {
   const CbamSizes sizes = checked_sizes(x, parameters, residual);
+  check_channels("batch_norm_cbam", x,
+                 {&parameters.gamma, &parameters.beta, &running_mean, &running_variance});
   check(x.numel() > 0, "batch_norm_cbam: the input is empty, shape ", x.shape());
   const BatchNormState norm = batch_norm_state(x, running_mean, running_variance, options);
   const Shape by_pixel = {sizes.batch, sizes.pixels()}, by_channel = {sizes.batch, sizes.channels};
