@@ -81,6 +81,9 @@ class Module {
   // appear at this module's level.
   void add_module(const std::string& name, Module& child);
 
+  // The last part of the path, for an ErrorScope in what computes beside forward().
+  const std::string& name() const { return name_; }
+
  private:
   struct Child {
     std::string name;

@@ -1,6 +1,7 @@
 // Batch norm and layer norm with their parameters.
 #pragma once
 
+#include "autograd/check.h"
 #include "layers/module.h"
 
 namespace chalk {
@@ -28,6 +29,7 @@ class BatchNorm2d : public Module {
 
   // relu(batch norm(x)), in one pass over x unless fusion is off.
   Tensor with_relu(const Tensor& x) {
+    ErrorScope scope(name());
     BatchNormOptions fused = options();
     fused.relu = true;
     return batch_norm(x, weight, bias, running_mean, running_var, fused);
@@ -35,6 +37,7 @@ class BatchNorm2d : public Module {
 
   // max_pool2d(relu(batch norm(x)), kernel, stride, padding), likewise; x [N, H, W, channels].
   Tensor with_max_pool(const Tensor& x, Index kernel, Index stride, Index padding) {
+    ErrorScope scope(name());
     return batch_norm_max_pool2d(x, weight, bias, running_mean, running_var, kernel, stride,
                                  padding, options());
   }
