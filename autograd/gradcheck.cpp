@@ -78,7 +78,7 @@ struct Check {
     }
     const auto value_at = [&](double h) {
       for (std::size_t k = 0; k < inputs.size(); ++k)
-        inputs[k].copy_from(before[k] + direction[k] * h);
+        if (inputs[k].requires_grad()) inputs[k].copy_from(before[k] + direction[k] * h);
       return value();
     };
     const double numeric = (value_at(options.step) - value_at(-options.step)) / (2 * options.step);
