@@ -189,7 +189,7 @@ TEST_CASE("rounding errors of the rungs") {
   const Limit limits[] = {{ConvRung::direct, 2.4e-7, 3e-7},
                           {ConvRung::gemm, 2.4e-7, 3e-7},
                           {ConvRung::winograd2, 1.9e-7, 3e-7},
-                          {ConvRung::winograd4, 11e-7, 11e-7}};
+                          {ConvRung::winograd4, 6e-7, 6e-7}};
   for (const Index channels : {16, 64, 256}) {
     const Conv2dSizes s{1, 14, 14, channels, 3, 3, channels, 1, 1};
     const auto x = random_values(input_count(s), 1), w = random_values(weight_count(s), 2),

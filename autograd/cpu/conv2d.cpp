@@ -27,15 +27,25 @@ bool fits_winograd(const Conv2dSizes& s) {
          s.padding <= 2;
 }
 
-// The table. Winograd saves multiplications but adds transforms, whose cost grows with the number
-// of channels while the savings grow with its square; and tiles of 4 x 4 waste what sticks out.
+// What a rung costs for each pair of an input and an output channel, in multiplications; tiles of
+// m x m outputs need `elements` products each. The transforms are shared by all pairs but cost 14
+// times as much per number, measured: with few channels they eat up what Winograd saves.
+double winograd_cost(const Conv2dSizes& s, Index m, Index elements) {
+  const double tiles =
+      static_cast<double>(divide_up(s.out_height(), m) * divide_up(s.out_width(), m));
+  const double in = static_cast<double>(s.in_channels), out = static_cast<double>(s.out_channels);
+  return tiles * static_cast<double>(elements) * (1 + 14 * (in + out) / (in * out));
+}
+
+// The table that stands behind `automatic`, and leaves what a rung cannot do to gemm.
 ConvRung choose(const Conv2dSizes& s, ConvRung rung) {
   if (rung == ConvRung::direct) return rung;
   if (!fits_winograd(s)) return ConvRung::gemm;
   if (rung != ConvRung::automatic) return rung;
-  if (std::min(s.in_channels, s.out_channels) < 16) return ConvRung::gemm;
-  const Index side = std::min(s.out_height(), s.out_width());
-  return side >= 20 ? ConvRung::winograd4 : ConvRung::winograd2;
+  const double gemm = static_cast<double>(9 * s.out_height() * s.out_width());
+  const double winograd2 = winograd_cost(s, 2, 16), winograd4 = winograd_cost(s, 4, 36);
+  if (gemm <= std::min(winograd2, winograd4)) return ConvRung::gemm;
+  return winograd2 <= winograd4 ? ConvRung::winograd2 : ConvRung::winograd4;
 }
 
 template <typename T>

@@ -127,7 +127,7 @@ void Correlation<T>::run() const {
       for (Index h = begin; h < end; ++h) {
         product.a = first + (h - begin) * stride * a_line;
         product.c = out + n * out_image + h * out_row + o;
-        multiply(product, out_width, std::min(out_channels - o, panel_columns<T>), 0);
+        multiply(product, out_width, std::min(out_channels - o, panel_columns<T>));
       }
     }
   });

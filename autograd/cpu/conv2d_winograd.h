@@ -60,53 +60,59 @@ struct WinogradMatrices<T, 2> {
   }
 };
 
-// F(4, 3), points 0, 1, -1, 2, -2, infinity.
+// F(4, 3), points 0, p, -p, q, -q, infinity. The paper has p = 1, q = 2; any give the same result
+// but for rounding, and with these, closer to one another around 1, its error halves.
+//
+//   B^T = p2q2    0 -p2-q2     0  1  0    A = 1  0  0  0    p2 = p p, p3 = p p p, ...
+//            0 -pq2    -q2     p  1  0        1  p p2 p3    G: rows 1, x, x x of the points x, each
+//            0  pq2    -q2    -p  1  0        1 -p p2-p3    divided by the product of its distances
+//            0 -qp2    -p2     q  1  0        1  q q2 q3    to the other points; and 0 0 1
+//            0  qp2    -p2    -q  1  0        1 -q q2-q3
+//            0 p2q2      0 -p2-q2 0  1        0  0  0  1
+//
+// The rows of x and -x differ only in the sign of the odd powers: each part is summed once.
 template <typename T>
 struct WinogradMatrices<T, 4> {
   using V = Vector<T>;
-  static constexpr double g[6][3] = {{1.0 / 4, 0, 0},
-                                     {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                     {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                     {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                     {1.0 / 24, -1.0 / 12, 1.0 / 6},
-                                     {0, 0, 1}};
+  static constexpr double dp = 0.75, dq = 1.5, dp2 = dp * dp, dq2 = dq * dq;
+  static constexpr double np = 2 * dp2 * (dp2 - dq2), nq = 2 * dq2 * (dq2 - dp2);
+  static constexpr double g[6][3] = {{1 / (dp2 * dq2), 0, 0},      {1 / np, dp / np, dp2 / np},
+                                     {1 / np, -dp / np, dp2 / np}, {1 / nq, dq / nq, dq2 / nq},
+                                     {1 / nq, -dq / nq, dq2 / nq}, {0, 0, 1}};
+  static constexpr T p = dp, q = dq, p2 = dp2, q2 = dq2, p3 = dp2 * dp, q3 = dq2 * dq;
 
-  // B^T = 4  0 -5  0  1  0    A = 1  0  0  0    Rows come in pairs, for the points p and -p,
-  //       0 -4 -4  1  1  0        1  1  1  1    which differ only in the sign of the odd powers:
-  //       0  4 -4 -1  1  0        1 -1  1 -1    the even and the odd part are summed once.
-  //       0 -2 -1  2  1  0        1  2  4  8
-  //       0  2 -1 -2  1  0        1 -2  4 -8
-  //       0  4  0 -5  0  1        0  0  0  1
   template <int from_step, int to_step>
   static void b_transposed(const V* d, V* to) {
     const V d1 = d[from_step], d2 = d[2 * from_step], d3 = d[3 * from_step], d4 = d[4 * from_step];
-    const V even1 = d4 - T(4) * d2, odd1 = d3 - T(4) * d1;
-    const V even2 = d4 - d2, odd2 = T(2) * (d3 - d1);
-    to[0] = T(4) * d[0] - T(5) * d2 + d4;
-    to[to_step] = even1 + odd1;
-    to[2 * to_step] = even1 - odd1;
-    to[3 * to_step] = even2 + odd2;
-    to[4 * to_step] = even2 - odd2;
-    to[5 * to_step] = T(4) * d1 - T(5) * d3 + d[5 * from_step];
+    const V even_p = d4 - q2 * d2, odd_p = d3 - q2 * d1, even_q = d4 - p2 * d2,
+            odd_q = d3 - p2 * d1;
+    to[0] = p2 * q2 * d[0] - (p2 + q2) * d2 + d4;
+    to[to_step] = even_p + p * odd_p;
+    to[2 * to_step] = even_p - p * odd_p;
+    to[3 * to_step] = even_q + q * odd_q;
+    to[4 * to_step] = even_q - q * odd_q;
+    to[5 * to_step] = p2 * q2 * d1 - (p2 + q2) * d3 + d[5 * from_step];
   }
   template <int from_step, int to_step>
   static void a_transposed(const V* v, V* to) {
-    const V even1 = v[from_step] + v[2 * from_step], odd1 = v[from_step] - v[2 * from_step];
-    const V even2 = v[3 * from_step] + v[4 * from_step], odd2 = v[3 * from_step] - v[4 * from_step];
-    to[0] = v[0] + even1 + even2;
-    to[to_step] = odd1 + T(2) * odd2;
-    to[2 * to_step] = even1 + T(4) * even2;
-    to[3 * to_step] = odd1 + T(8) * odd2 + v[5 * from_step];
+    const V even_p = v[from_step] + v[2 * from_step], odd_p = v[from_step] - v[2 * from_step];
+    const V even_q = v[3 * from_step] + v[4 * from_step],
+            odd_q = v[3 * from_step] - v[4 * from_step];
+    to[0] = v[0] + even_p + even_q;
+    to[to_step] = p * odd_p + q * odd_q;
+    to[2 * to_step] = p2 * even_p + q2 * even_q;
+    to[3 * to_step] = p3 * odd_p + q3 * odd_q + v[5 * from_step];
   }
   template <int from_step, int to_step>
   static void a(const V* y, V* to) {
     const V y0 = y[0], y1 = y[from_step], y2 = y[2 * from_step], y3 = y[3 * from_step];
-    const V even1 = y0 + y2, odd1 = y1 + y3, even2 = y0 + T(4) * y2, odd2 = T(2) * y1 + T(8) * y3;
+    const V even_p = y0 + p2 * y2, odd_p = p * y1 + p3 * y3;
+    const V even_q = y0 + q2 * y2, odd_q = q * y1 + q3 * y3;
     to[0] = y0;
-    to[to_step] = even1 + odd1;
-    to[2 * to_step] = even1 - odd1;
-    to[3 * to_step] = even2 + odd2;
-    to[4 * to_step] = even2 - odd2;
+    to[to_step] = even_p + odd_p;
+    to[2 * to_step] = even_p - odd_p;
+    to[3 * to_step] = even_q + odd_q;
+    to[4 * to_step] = even_q - odd_q;
     to[5 * to_step] = y3;
   }
 };
@@ -137,9 +143,9 @@ struct Winograd {
       values.data += i * elements * element_size;
       return values;
     }
-    T* at(Index element, Index channel, Index tile) const {
-      return data + element * element_size + channel / slab * slab * tiles + tile * slab +
-             channel % slab;
+    // Element 0 of a channel; the others are element_size apart.
+    T* at(Index channel, Index tile) const {
+      return data + channel / slab * slab * tiles + tile * slab + channel % slab;
     }
   };
 
@@ -150,71 +156,101 @@ struct Winograd {
     Index tiles() const { return tiles_y * tiles_x; }
   };
 
-  // Loads channels [c, c + a vector) of a size x size square of pixels that may lie partly outside
-  // of the image, where it is 0.
+  // Where the pixels of a size x size square are whose corner is (y, x); those outside of the image
+  // are at `zeros`.
   template <int size>
-  static void load_square(const T* image, Index height, Index width, Index channels, Index y,
-                          Index x, Index c, V* square) {
-    const bool whole = channels - c >= lanes<T>;
-    for (int i = 0; i < size; ++i) {
-      for (int j = 0; j < size; ++j) {
+  static void find_square(const T* image, Index height, Index width, Index channels, Index y,
+                          Index x, const T* zeros, const T** pixels) {
+    for (Index i = 0; i < size; ++i) {
+      for (Index j = 0; j < size; ++j) {
         const bool inside = y + i >= 0 && y + i < height && x + j >= 0 && x + j < width;
-        const T* pixel = image + ((y + i) * width + x + j) * channels + c;
-        V value = {};
-        if (inside) value = whole ? load(pixel) : load_some(pixel, channels - c);
-        square[i * size + j] = value;
+        pixels[i * size + j] = inside ? image + ((y + i) * width + x + j) * channels : zeros;
       }
     }
   }
 
-  // B^T d B for the tile whose first output is (y, x).
-  static void transform_input(const T* image, Index height, Index width, Index channels, Index y,
-                              Index x, const Values& to, Index tile) {
+  // B^T d B for the n x n pixels of a tile.
+  static void transform_input(const T* const* pixels, Index channels, const Values& to,
+                              Index tile) {
     for (Index c = 0; c < channels; c += lanes<T>) {
-      V d[elements], half[elements];
-      load_square<n>(image, height, width, channels, y, x, c, d);
-      for (int j = 0; j < n; ++j)
-        Matrices::template b_transposed<n, n>(d + j, half + j);
-      for (int i = 0; i < n; ++i)
-        Matrices::template b_transposed<1, 1>(half + i * n, d + i * n);
-      for (int e = 0; e < elements; ++e)
-        store(to.at(e, c, tile), d[e]);
+      const bool whole = channels - c >= lanes<T>;
+      for (int i = 0; i < n; ++i) {  // ask for what the tile to the right will need
+        for (int j = 2; j < n; ++j)
+          __builtin_prefetch(pixels[i * n + j] + m * channels + c);
+      }
+      V half[elements];
+      for (int j = 0; j < n; ++j) {
+        V column[n];
+        for (int i = 0; i < n; ++i) {
+          const T* pixel = pixels[i * n + j] + c;
+          column[i] = whole ? load(pixel) : load_some(pixel, channels - c);
+        }
+        Matrices::template b_transposed<1, n>(column, half + j);
+      }
+      T* out = to.at(c, tile);
+      for (int i = 0; i < n; ++i) {
+        V row[n];
+        Matrices::template b_transposed<1, 1>(half + i * n, row);
+        for (int j = 0; j < n; ++j)
+          store(out + (i * n + j) * to.element_size, row[j]);
+      }
     }
   }
 
-  // A dy A^T for the tile whose first output is (y, x).
-  static void transform_gradient(const T* image, const Grid& grid, Index channels, Index y, Index x,
-                                 const Values& to, Index tile) {
+  // A dy A^T for the m x m pixels of a tile.
+  static void transform_gradient(const T* const* pixels, Index channels, const Values& to,
+                                 Index tile) {
     for (Index c = 0; c < round_up(channels, to.slab); c += lanes<T>) {
-      V dy[m * m], half[n * m], values[elements];
-      load_square<m>(image, grid.height, grid.width, channels, y, x, c, dy);
-      for (int j = 0; j < m; ++j)
-        Matrices::template a<m, m>(dy + j, half + j);
-      for (int i = 0; i < n; ++i)
-        Matrices::template a<1, 1>(half + i * m, values + i * n);
-      for (int e = 0; e < elements; ++e)
-        store(to.at(e, c, tile), values[e]);
+      const bool whole = channels - c >= lanes<T>;
+      for (int i = 0; i < m * m; ++i)
+        __builtin_prefetch(pixels[i] + m * channels + c);
+      V half[n * m];
+      for (int j = 0; j < m; ++j) {
+        V column[m];
+        for (int i = 0; i < m; ++i) {
+          const T* pixel = pixels[i * m + j] + c;
+          column[i] = whole ? load(pixel) : load_some(pixel, channels - c);
+        }
+        Matrices::template a<1, m>(column, half + j);
+      }
+      T* out = to.at(c, tile);
+      for (int i = 0; i < n; ++i) {
+        V row[n];
+        Matrices::template a<1, 1>(half + i * m, row);
+        for (int j = 0; j < n; ++j)
+          store(out + (i * n + j) * to.element_size, row[j]);
+      }
     }
   }
 
   // y = A^T M A for the tile whose first output is (y, x).
   static void transform_output(const Values& from, Index tile, T* image, const Grid& grid,
                                Index channels, Index y, Index x) {
+    const Index rows = std::min<Index>(m, grid.height - y);
+    const Index columns = std::min<Index>(m, grid.width - x);
+    for (Index i = 0; i < rows; ++i) {  // ask for the tile to the right, to be written next
+      const T* right = image + ((y + i) * grid.width + x + m) * channels;
+      for (Index c = 0; c < m * channels; c += lanes<T>)
+        __builtin_prefetch(right + c, 1);
+    }
     for (Index c = 0; c < channels; c += lanes<T>) {
-      V values[elements], half[m * n], out[m * m];
-      for (int e = 0; e < elements; ++e)
-        values[e] = load(from.at(e, c, tile));
-      for (int j = 0; j < n; ++j)
-        Matrices::template a_transposed<n, n>(values + j, half + j);
-      for (int i = 0; i < m; ++i)
-        Matrices::template a_transposed<1, 1>(half + i * n, out + i * m);
-      for (Index i = 0; i < std::min<Index>(m, grid.height - y); ++i) {
-        for (Index j = 0; j < std::min<Index>(m, grid.width - x); ++j) {
+      V half[m * n];
+      const T* in = from.at(c, tile);
+      for (int j = 0; j < n; ++j) {
+        V column[n];
+        for (int i = 0; i < n; ++i)
+          column[i] = load(in + (i * n + j) * from.element_size);
+        Matrices::template a_transposed<1, n>(column, half + j);
+      }
+      for (Index i = 0; i < rows; ++i) {
+        V row[m];
+        Matrices::template a_transposed<1, 1>(half + i * n, row);
+        for (Index j = 0; j < columns; ++j) {
           T* pixel = image + ((y + i) * grid.width + x + j) * channels + c;
           if (channels - c >= lanes<T>) {
-            store(pixel, out[i * m + j]);
+            store(pixel, row[j]);
           } else {
-            store_some(pixel, out[i * m + j], channels - c);
+            store_some(pixel, row[j], channels - c);
           }
         }
       }
@@ -305,12 +341,18 @@ struct Winograd {
 
   // ---- passes ----
 
-  // Tiles of one task: their transformed values fill about the L2 cache, yet even one image makes
+  // Tiles of one task: their transformed values fit the L2 cache, yet even one image makes
   // several tasks.
   static Index tiles_of_task(Index channels, Index tiles) {
-    const Index fitting = (1 << 20) / (elements * static_cast<Index>(sizeof(T)) * channels);
-    const Index most = std::clamp<Index>(round_up(fitting, 8), 32, 128);
+    const Index fitting = (384 << 10) / (elements * static_cast<Index>(sizeof(T)) * channels);
+    const Index most = std::clamp<Index>(round_up(fitting, 8), 24, 64);
     return std::clamp<Index>(round_up(divide_up(tiles, 8), 8), 8, most);
+  }
+
+  static const T* take_zeros(Scratch& scratch, Index channels) {
+    T* zeros = scratch.take<T>(channels);
+    std::fill(zeros, zeros + channels, T(0));
+    return zeros;
   }
 
   // Convolves images [batch, height, width, in] to [batch, out_height, out_width, out].
@@ -321,14 +363,17 @@ struct Winograd {
     Scratch scratch;
     const Values all_inputs(scratch, num_threads(), task_tiles, in, lanes<T>);
     const Values all_outputs(scratch, num_threads(), task_tiles, out, panel_columns<T>);
+    const T* zeros = take_zeros(scratch, in);
     parallel_for(divide_up(tiles, task_tiles), [&](Index task, int thread) {
       const Values inputs = all_inputs.copy(thread), outputs = all_outputs.copy(thread);
       const Index begin = task * task_tiles, count = std::min(task_tiles, tiles - begin);
       for (Index t = 0; t < count; ++t) {
         const Index image = (begin + t) / grid.tiles(), at = (begin + t) % grid.tiles();
-        transform_input(input + image * height * width * in, height, width, in,
-                        at / grid.tiles_x * m - padding, at % grid.tiles_x * m - padding, inputs,
-                        t);
+        const T* pixels[elements];
+        find_square<n>(input + image * height * width * in, height, width, in,
+                       at / grid.tiles_x * m - padding, at % grid.tiles_x * m - padding, zeros,
+                       pixels);
+        transform_input(pixels, in, inputs, t);
       }
       multiply_elements(inputs, packed, count, in, out, outputs);
       for (Index t = 0; t < count; ++t) {
@@ -346,18 +391,18 @@ struct Winograd {
     for (int e = 0; e < elements; ++e) {
       for (Index o = 0; o < out; o += panel_columns<T>, packed += panel) {
         Product<T> product{};
-        product.a = inputs.at(e, 0, 0);
+        product.a = inputs.at(0, 0) + e * inputs.element_size;
         product.a_row = lanes<T>;
         product.a_step = inputs.tiles * lanes<T>;
         product.a_inner = 1;
         product.b = packed;
         product.b_step = lanes<T> * panel_columns<T>;
         product.b_inner = panel_columns<T>;
-        product.c = outputs.at(e, o, 0);
+        product.c = outputs.at(o, 0) + e * outputs.element_size;
         product.c_row = panel_columns<T>;
         product.steps = rows / lanes<T>;
         product.inner = lanes<T>;
-        multiply(product, tiles, panel_columns<T>, 0);
+        multiply(product, tiles, panel_columns<T>);
       }
     }
   }
@@ -366,39 +411,44 @@ struct Winograd {
                               Index out, const T* input, const T* dy, T* dw) {
     const Grid grid{height + 2 * padding - 2, width + 2 * padding - 2};
     const Index tiles = batch * grid.tiles();
-    const Index chunk = std::min(2 * tiles_of_task(in + out, tiles), tiles);
-    const Index row = round_up(out, panel_columns<T>);
+    // The values of a chunk take about twice the room of the sums: both pass the caches once each.
+    const Index chunk = std::min(tiles, std::max<Index>(64, 2 * in * out / (in + out)));
+    const Index panels = divide_up(out, panel_columns<T>), row = panels * panel_columns<T>;
     Scratch scratch;
     const Values inputs(scratch, 1, chunk, in, lanes<T>);
     const Values gradients(scratch, 1, chunk, out, panel_columns<T>);
     T* sums = scratch.take<T>(elements * padded_in(in) * row);
+    const T* zeros = take_zeros(scratch, std::max(in, out));
     for (Index begin = 0; begin < tiles; begin += chunk) {
       const Index count = std::min(chunk, tiles - begin);
       parallel_ranges(count, 4, [&](Index first, Index last) {
         for (Index t = first; t < last; ++t) {
           const Index image = (begin + t) / grid.tiles(), at = (begin + t) % grid.tiles();
           const Index y = at / grid.tiles_x * m, x = at % grid.tiles_x * m;
-          transform_input(input + image * height * width * in, height, width, in, y - padding,
-                          x - padding, inputs, t);
-          transform_gradient(dy + image * grid.height * grid.width * out, grid, out, y, x,
-                             gradients, t);
+          const T* pixels[elements];
+          find_square<n>(input + image * height * width * in, height, width, in, y - padding,
+                         x - padding, zeros, pixels);
+          transform_input(pixels, in, inputs, t);
+          find_square<m>(dy + image * grid.height * grid.width * out, grid.height, grid.width, out,
+                         y, x, zeros, pixels);
+          transform_gradient(pixels, out, gradients, t);
         }
       });
-      parallel_for(elements * (row / panel_columns<T>), [&](Index task) {
-        const Index e = task % elements, o = task / elements * panel_columns<T>;
+      parallel_for(elements * panels, [&](Index task) {
+        const Index e = task / panels, o = task % panels * panel_columns<T>;
         for (Index c = 0; c < in; c += lanes<T>) {
           Product<T> product{};
-          product.a = inputs.at(e, c, 0);
+          product.a = inputs.at(c, 0) + e * inputs.element_size;
           product.a_row = 1;
           product.a_inner = lanes<T>;
-          product.b = gradients.at(e, o, 0);
+          product.b = gradients.at(o, 0) + e * gradients.element_size;
           product.b_inner = panel_columns<T>;
           product.c = sums + (e * padded_in(in) + c) * row + o;
           product.c_row = row;
           product.steps = 1;
           product.inner = count;
           product.add = begin > 0;
-          multiply(product, lanes<T>, panel_columns<T>, 0);
+          multiply(product, lanes<T>, panel_columns<T>);
         }
       });
     }

@@ -41,6 +41,7 @@ inline constexpr Index vector_bytes = 16, tile_rows = 6;
 template <typename T>
 struct VectorOf {
   typedef T type __attribute__((vector_size(vector_bytes)));
+  typedef T in_memory __attribute__((vector_size(vector_bytes), aligned(alignof(T)), may_alias));
 };
 template <typename T>
 using Vector = typename VectorOf<T>::type;
@@ -60,14 +61,12 @@ inline Index divide_up(Index count, Index unit) {
 
 template <typename T>
 Vector<T> load(const T* from) {
-  Vector<T> vector;
-  std::memcpy(&vector, from, sizeof vector);
-  return vector;
+  return *reinterpret_cast<const typename VectorOf<T>::in_memory*>(from);
 }
 
 template <typename T>
-void store(T* to, const Vector<T>& vector) {
-  std::memcpy(to, &vector, sizeof vector);
+void store(T* to, Vector<T> vector) {
+  *reinterpret_cast<typename VectorOf<T>::in_memory*>(to) = vector;
 }
 
 // The same for the first `count` lanes (none where it is not positive); the others load as 0.
@@ -80,7 +79,7 @@ Vector<T> load_some(const T* from, Index count) {
 }
 
 template <typename T>
-void store_some(T* to, const Vector<T>& vector, Index count) {
+void store_some(T* to, Vector<T> vector, Index count) {
   for (Index lane = 0; lane < std::min(count, lanes<T>); ++lane)
     to[lane] = vector[lane];
 }
@@ -99,90 +98,99 @@ struct Product {
   bool add;
 };
 
-// One tile of C; of its vectors * lanes columns only the first `columns` are written. B is read
-// to the full width.
+// One tile of C, whole vectors; at least one step of at least one element.
 template <typename T, int rows, int vectors>
-void multiply_tile(const Product<T>& p, Index columns) {
-  constexpr Index width = vectors * lanes<T>;
-  Vector<T> sum[rows][vectors];
-  for (int i = 0; i < rows; ++i) {
-    for (int v = 0; v < vectors; ++v) {
-      const T* c = p.c + i * p.c_row + v * lanes<T>;
-      if (!p.add) {
-        sum[i][v] = Vector<T>{};
-      } else {
-        sum[i][v] = columns == width ? load(c) : load_some(c, columns - v * lanes<T>);
-      }
-    }
+void multiply_tile(Product<T> p) {
+  for (int i = 0; i < rows; ++i) {  // C is needed last: ask for it now
+    for (int v = 0; v < vectors; ++v)
+      __builtin_prefetch(p.c + i * p.c_row + v * lanes<T>, 1);
   }
-  const Index a_row = p.a_row, a_inner = p.a_inner, b_inner = p.b_inner, inner = p.inner;
-  for (Index step = 0; step < p.steps; ++step) {
-    const T* a = p.a + step * p.a_step;
-    const T* b = p.b + step * p.b_step;
-    for (Index k = 0; k < inner; ++k, a += a_inner, b += b_inner) {
+  Vector<T> sum[rows][vectors] = {};
+  do {
+    const T* a = p.a;
+    const T* b = p.b;
+    Index k = p.inner;
+    do {
       Vector<T> b_row[vectors];
       for (int v = 0; v < vectors; ++v)
         b_row[v] = load(b + v * lanes<T>);
       for (int i = 0; i < rows; ++i) {
-        const T a_element = a[i * a_row];
         for (int v = 0; v < vectors; ++v)
-          sum[i][v] += a_element * b_row[v];
+          sum[i][v] += a[i * p.a_row] * b_row[v];
       }
-    }
-  }
+      a += p.a_inner;
+      b += p.b_inner;
+    } while (--k > 0);
+    p.a += p.a_step;
+    p.b += p.b_step;
+  } while (--p.steps > 0);
   for (int i = 0; i < rows; ++i) {
     for (int v = 0; v < vectors; ++v) {
       T* c = p.c + i * p.c_row + v * lanes<T>;
-      if (columns == width) {
-        store(c, sum[i][v]);
-      } else {
-        store_some(c, sum[i][v], columns - v * lanes<T>);
-      }
+      store(c, p.add ? load(c) + sum[i][v] : sum[i][v]);
     }
   }
 }
 
 // The tile with the number of rows, at most 8, that is only known now.
 template <typename T, int vectors>
-void multiply_rows(const Product<T>& p, Index rows, Index columns) {
+void multiply_rows(const Product<T>& p, Index rows) {
   switch (rows) {
     case 1:
-      return multiply_tile<T, 1, vectors>(p, columns);
+      return multiply_tile<T, 1, vectors>(p);
     case 2:
-      return multiply_tile<T, 2, vectors>(p, columns);
+      return multiply_tile<T, 2, vectors>(p);
     case 3:
-      return multiply_tile<T, 3, vectors>(p, columns);
+      return multiply_tile<T, 3, vectors>(p);
     case 4:
-      return multiply_tile<T, 4, vectors>(p, columns);
+      return multiply_tile<T, 4, vectors>(p);
     case 5:
-      return multiply_tile<T, 5, vectors>(p, columns);
+      return multiply_tile<T, 5, vectors>(p);
     case 6:
-      return multiply_tile<T, 6, vectors>(p, columns);
+      return multiply_tile<T, 6, vectors>(p);
     case 7:
-      return multiply_tile<T, 7, vectors>(p, columns);
+      return multiply_tile<T, 7, vectors>(p);
     default:
-      return multiply_tile<T, 8, vectors>(p, columns);
+      return multiply_tile<T, 8, vectors>(p);
+  }
+}
+
+// A tile at the right edge, with fewer columns than vectors hold: C goes through a whole tile.
+template <typename T>
+void multiply_edge(Product<T> p, Index rows, Index columns) {
+  T tile[tile_rows * panel_columns<T>];
+  T* c = p.c;
+  const Index c_row = p.c_row;
+  for (Index i = 0; p.add && i < rows; ++i) {
+    std::copy(c + i * c_row, c + i * c_row + columns, tile + i * panel_columns<T>);
+  }
+  p.c = tile;
+  p.c_row = panel_columns<T>;
+  if (columns > lanes<T>) {
+    multiply_rows<T, 2>(p, rows);
+  } else {
+    multiply_rows<T, 1>(p, rows);
+  }
+  for (Index i = 0; i < rows; ++i) {
+    std::copy(tile + i * panel_columns<T>, tile + i * panel_columns<T> + columns, c + i * c_row);
   }
 }
 
 // C with any number of rows and columns; B's panels are b_panel apart. The rows are dealt out
 // evenly, since 7 + 7 rows are faster than 8 + 6.
 template <typename T>
-void multiply(Product<T> p, Index rows, Index columns, Index b_panel) {
+void multiply(const Product<T>& p, Index rows, Index columns, Index b_panel = 0) {
   const Index tiles = divide_up(rows, tile_rows);
-  const T* a = p.a;
-  for (Index column = 0; column < columns; column += panel_columns<T>, p.b += b_panel) {
-    const Index width = std::min(columns - column, panel_columns<T>);
-    T* c = p.c + column;
-    Product<T> tile = p;
+  Product<T> tile = p;
+  for (Index column = 0; column < columns; column += panel_columns<T>, tile.b += b_panel) {
     for (Index t = 0; t < tiles; ++t) {
       const Index begin = rows * t / tiles, end = rows * (t + 1) / tiles;
-      tile.a = a + begin * p.a_row;
-      tile.c = c + begin * p.c_row;
-      if (width > lanes<T>) {
-        multiply_rows<T, 2>(tile, end - begin, width);
+      tile.a = p.a + begin * p.a_row;
+      tile.c = p.c + begin * p.c_row + column;
+      if (columns - column >= panel_columns<T>) {
+        multiply_rows<T, 2>(tile, end - begin);
       } else {
-        multiply_rows<T, 1>(tile, end - begin, width);
+        multiply_edge(tile, end - begin, columns - column);
       }
     }
   }

@@ -1,0 +1,98 @@
+// chalk's side of conv_benchmark.py: reads a task a line, runs it for some milliseconds, answers
+// with the median time of one run in milliseconds.
+//
+//   threads COUNT
+//   forward|input|weight BATCH HEIGHT WIDTH IN KERNEL OUT STRIDE PADDING GROUPS RUNG
+//                                          (0 automatic, 1 direct, 2 gemm, 3 and 4 winograd)
+//   packed ...             forward with a packed weight
+//   matmul BATCH ROWS INNER COLUMNS TRANSPOSE_A TRANSPOSE_B
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "autograd/cpu/conv2d.h"
+#include "autograd/cpu/matmul.h"
+
+using namespace chalk;
+
+namespace {
+
+// Numbers on huge pages, as chalk's tensors are.
+struct Numbers {
+  cpu::Memory memory;
+
+  explicit Numbers(Index count) : memory(cpu::allocate_memory(count * sizeof(float))) {
+    for (Index i = 0; i < count; ++i)
+      data()[i] = static_cast<float>(i * 7919 % 2048) / 1024 - 1;
+  }
+  float* data() const { return reinterpret_cast<float*>(memory.get()); }
+};
+
+template <typename Run>
+double median_ms(const Run& run) {
+  using Clock = std::chrono::steady_clock;
+  run();
+  std::vector<double> times;
+  const auto start = Clock::now();
+  while (times.size() < 3 || Clock::now() - start < std::chrono::milliseconds(10)) {
+    const auto begin = Clock::now();
+    run();
+    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
+  }
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  return times[times.size() / 2];
+}
+
+double time_convolution(const std::string& pass) {
+  Conv2dSizes s{};
+  int rung_number = 0;
+  std::cin >> s.batch >> s.height >> s.width >> s.in_channels >> s.kernel_height >>
+      s.out_channels >> s.stride >> s.padding >> s.groups >> rung_number;
+  s.kernel_width = s.kernel_height;
+  const auto rung = static_cast<cpu::ConvRung>(rung_number);
+  const Numbers x(s.batch * s.height * s.width * s.in_channels);
+  const Numbers weight(s.kernel_height * s.kernel_width * s.in_channels / s.groups *
+                       s.out_channels);
+  const Numbers y(s.batch * s.out_height() * s.out_width() * s.out_channels);
+  if (pass == "input") {
+    return median_ms(
+        [&] { cpu::conv2d_backward_input(s, y.data(), weight.data(), x.data(), rung); });
+  }
+  if (pass == "weight") {
+    return median_ms(
+        [&] { cpu::conv2d_backward_weight(s, x.data(), y.data(), weight.data(), rung); });
+  }
+  const auto packed = cpu::pack_weights(s, weight.data(), rung);
+  return median_ms([&] {
+    cpu::conv2d_forward(s, x.data(), weight.data(), y.data(), rung,
+                        pass == "packed" ? &packed : nullptr);
+  });
+}
+
+double time_matmul() {
+  Index batch, rows, inner, columns;
+  bool transpose_a, transpose_b;
+  std::cin >> batch >> rows >> inner >> columns >> transpose_a >> transpose_b;
+  const Numbers a(batch * rows * inner), b(batch * inner * columns), c(batch * rows * columns);
+  return median_ms([&] {
+    cpu::matmul(batch, rows, inner, columns, a.data(), rows * inner, transpose_a, b.data(),
+                inner * columns, transpose_b, c.data());
+  });
+}
+
+}  // namespace
+
+int main() {
+  std::string task;
+  while (std::cin >> task) {
+    if (task == "threads") {
+      int count = 0;
+      std::cin >> count;
+      cpu::set_num_threads(count);
+      continue;
+    }
+    std::cout << (task == "matmul" ? time_matmul() : time_convolution(task)) << std::endl;
+  }
+}
