@@ -115,25 +115,22 @@ void pool_channels(const CbamSizes& s, const CbamWeights<T>& w, const T* x,
   T* v = row_of_v.data();
   for (Index p = 0; p < s.pixels(); ++p) {
     const T* row = x + p * s.channels;
-    T sum = 0, highest = w.batch_norm(row, 0) * a[0];
-#pragma omp simd reduction(+ : sum) reduction(max : highest)
-    for (Index c = 0; c < s.channels; ++c) {
+#pragma omp simd
+    for (Index c = 0; c < s.channels; ++c)
       v[c] = w.batch_norm(row, c) * a[c];
-      sum += v[c];
-      highest = v[c] > highest ? v[c] : highest;
-    }
-    im.maps[p] = sum / static_cast<T>(s.channels);
-    im.maps[s.pixels() + p] = highest;
-    const T* found = std::find(v, v + s.channels, highest);
-    im.channel[p] = found == v + s.channels ? 0 : found - v;  // not found: NaN
+    im.maps[p] = static_cast<T>(sum_of(s.channels, v) / static_cast<double>(s.channels));
+    im.maps[s.pixels() + p] = max_of(s.channels, v, im.channel[p]);
   }
 }
 
-// A plane [H, W] in the middle of zeros [H + 6, W + 6], so that a 7x7 window fits everywhere.
+// A plane [H, W] in the middle of zeros [H + 6, W + 6], so that a 7x7 window fits everywhere. Seen
+// as one long row, element q + i (W + 6) + j is the one at (i, j) of the window that begins at q;
+// so a correlation needs no loop over rows if what comes out right of the plane is ignored. (The
+// window at the very end reaches 6 elements further.)
 template <typename T>
 std::vector<T> with_margin(const CbamSizes& s, const T* plane) {
   const Index width = s.width + 6;
-  std::vector<T> padded(static_cast<std::size_t>((s.height + 6) * width), T(0));
+  std::vector<T> padded(static_cast<std::size_t>((s.height + 6) * width + 6), T(0));
   for (Index h = 0; h < s.height; ++h)
     std::copy(plane + h * s.width, plane + (h + 1) * s.width, padded.begin() + (h + 3) * width + 3);
   return padded;
@@ -142,18 +139,24 @@ std::vector<T> with_margin(const CbamSizes& s, const T* plane) {
 // out [H, W] += padded [H + 6, W + 6] correlated with weight(i, j), i, j < 7.
 template <typename T, typename Weight>
 void correlate7(const CbamSizes& s, const std::vector<T>& padded, const Weight& weight, T* out) {
-  for (Index h = 0; h < s.height; ++h) {
-    T* to = out + h * s.width;
+  const Index row = s.width + 6;
+  std::vector<T> result(static_cast<std::size_t>(s.height * row));
+  for_each_tile(s.height * row, [&](Index first, auto width) {
+    T sum[tile_width] = {};
     for (Index i = 0; i < 7; ++i) {
       for (Index j = 0; j < 7; ++j) {
-        const T* from = padded.data() + (h + i) * (s.width + 6) + j;
+        const T* from = padded.data() + first + i * row + j;
         const T factor = weight(i, j);
 #pragma omp simd
-        for (Index x = 0; x < s.width; ++x)
-          to[x] += factor * from[x];
+        for (Index q = 0; q < width; ++q)
+          sum[q] += factor * from[q];
       }
     }
-  }
+    std::copy(sum, sum + width, result.data() + first);
+  });
+  for (Index h = 0; h < s.height; ++h)
+    for (Index column = 0; column < s.width; ++column)
+      out[h * s.width + column] += result[static_cast<std::size_t>(h * row + column)];
 }
 
 // b = sigmoid(convolution of m and h)
@@ -186,7 +189,7 @@ void cbam_forward(const CbamSizes& s, const CbamWeights<T>& w, const T* x, const
 #pragma omp simd
       for (Index c = 0; c < s.channels; ++c) {
         const T value = w.batch_norm(x + at, c) * im.channel_weight[c] * b + residual[at + c];
-        y[at + c] = value <= 0 ? 0 : value;
+        y[at + c] = zero_if(value <= 0, value);
       }
     }
   });
@@ -231,15 +234,14 @@ void back_to_pixel_weights(const CbamSizes& s, const CbamWeights<T>& w, const Cb
                            const T* x, const T* y, const T* dy, T* dresidual, T* dt) {
   for (Index p = 0; p < s.pixels(); ++p) {
     const Index at = p * s.channels;
-    T sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (Index c = 0; c < s.channels; ++c) {
-      const T g = y[at + c] <= 0 ? 0 : dy[at + c];
-      dresidual[at + c] = g;
-      sum += g * w.batch_norm(x + at, c) * im.channel_weight[c];
-    }
+#pragma omp simd
+    for (Index c = 0; c < s.channels; ++c)
+      dresidual[at + c] = zero_if(y[at + c] <= 0, dy[at + c]);
+    const double db = sum_of_terms<T>(s.channels, [=](Index c) {
+      return dresidual[at + c] * w.batch_norm(x + at, c) * im.channel_weight[c];
+    });
     const T b = im.pixel_weight[p];
-    dt[p] = sum * b * (1 - b);
+    dt[p] = static_cast<T>(db) * b * (1 - b);
   }
 }
 
@@ -248,6 +250,7 @@ template <typename T>
 void back_through_convolution(const CbamSizes& s, const CbamWeights<T>& w, const CbamImages<T>& im,
                               const T* dt, const CbamGradients<T>& out) {
   const std::vector<T> padded_dt = with_margin(s, dt);
+  const Index row = s.width + 6;
   std::fill(out.maps, out.maps + 2 * s.pixels(), T(0));
   for (Index k = 0; k < 2; ++k) {
     correlate7(
@@ -256,14 +259,10 @@ void back_through_convolution(const CbamSizes& s, const CbamWeights<T>& w, const
     const std::vector<T> map = with_margin(s, im.maps + k * s.pixels());
     for (Index i = 0; i < 7; ++i) {
       for (Index j = 0; j < 7; ++j) {
-        T sum = 0;
-        for (Index h = 0; h < s.height; ++h) {
-          const T *from = map.data() + (h + i) * (s.width + 6) + j, *gradient = dt + h * s.width;
-#pragma omp simd reduction(+ : sum)
-          for (Index column = 0; column < s.width; ++column)
-            sum += from[column] * gradient[column];
-        }
-        out.w7[(i * 7 + j) * 2 + k] = sum;
+        const T *from = map.data() + i * row + j, *gradient = padded_dt.data() + 3 * row + 3;
+        const double sum =
+            sum_of_terms<T>(s.height * row - 6, [=](Index q) { return from[q] * gradient[q]; });
+        out.w7[(i * 7 + j) * 2 + k] = static_cast<T>(sum);
       }
     }
   }
