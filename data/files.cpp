@@ -37,7 +37,13 @@ int write_all(const std::string& path, std::span<const std::uint8_t> bytes) {
     if (written < 0) return errno;
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
-  return fsync(file.number) == 0 ? 0 : errno;
+  return fsync(file.number) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: a pipe or a terminal
+}
+
+// Something to write to but not to replace, such as /dev/stdout.
+bool is_device(const std::string& path) {
+  struct stat status {};
+  return stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
 }
 
 }  // namespace
@@ -66,11 +72,12 @@ std::vector<std::uint8_t> read_file(const std::string& path) {
 }
 
 void write_file(const std::string& path, std::span<const std::uint8_t> bytes) {
-  const std::string temporary = path + ".tmp";
-  int error = write_all(temporary, bytes);
-  if (error == 0 && std::rename(temporary.c_str(), path.c_str()) != 0) error = errno;
+  const bool replace = !is_device(path);
+  const std::string written = replace ? path + ".tmp" : path;
+  int error = write_all(written, bytes);
+  if (error == 0 && replace && std::rename(written.c_str(), path.c_str()) != 0) error = errno;
   if (error != 0) {
-    unlink(temporary.c_str());
+    if (replace) unlink(written.c_str());
     fail("cannot write ", path, ": ", reason(error), " (", bytes.size(),
          " bytes); check that the folder exists, may be written to and has room");
   }

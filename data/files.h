@@ -15,6 +15,7 @@ std::vector<std::uint8_t> read_file(const std::string& path);
 // Replaces the file as one step: writes `path`.tmp, waits until it is on the disk, renames it to
 // `path`. Readers see the old content or the new, never a mixture. On failure (disk full, no such
 // folder, no permission) the old file stays, `path`.tmp is removed, and the error names the reason.
+// A device or a pipe, such as /dev/stdout, is written to instead.
 void write_file(const std::string& path, std::span<const std::uint8_t> bytes);
 void write_file(const std::string& path, std::string_view text);
 

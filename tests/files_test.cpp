@@ -2,6 +2,7 @@
 #include "data/files.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,6 +65,19 @@ TEST_CASE("a full disk leaves the old file and no temporary one") {
   CHECK(message.find("cannot write " + (folder / "a") + ": File too large (5000 bytes)") == 0);
   CHECK(text(read_file(folder / "a")) == "old");
   CHECK(!fs::exists(folder / "a.tmp"));
+}
+
+TEST_CASE("a pipe is written to, never replaced") {
+  const TemporaryFolder folder;
+  const std::string pipe = folder / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  const int reader = open(pipe.c_str(), O_RDWR);  // so that opening it to write does not wait
+  write_file(pipe, "text");
+  CHECK(fs::is_fifo(pipe));
+  char received[5] = {};
+  CHECK(read(reader, received, 4) == 4);
+  CHECK(std::string(received) == "text");
+  close(reader);
 }
 
 TEST_CASE("what is no readable file is named") {
