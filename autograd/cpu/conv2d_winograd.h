@@ -173,7 +173,6 @@ struct Winograd {
   static void transform_input(const T* const* pixels, Index channels, const Values& to,
                               Index tile) {
     for (Index c = 0; c < channels; c += lanes<T>) {
-      const bool whole = channels - c >= lanes<T>;
       for (int i = 0; i < n; ++i) {  // ask for what the tile to the right will need
         for (int j = 2; j < n; ++j)
           __builtin_prefetch(pixels[i * n + j] + m * channels + c);
@@ -182,8 +181,7 @@ struct Winograd {
       for (int j = 0; j < n; ++j) {
         V column[n];
         for (int i = 0; i < n; ++i) {
-          const T* pixel = pixels[i * n + j] + c;
-          column[i] = whole ? load(pixel) : load_some(pixel, channels - c);
+          column[i] = load_some(pixels[i * n + j] + c, channels - c);
         }
         Matrices::template b_transposed<1, n>(column, half + j);
       }
@@ -201,15 +199,13 @@ struct Winograd {
   static void transform_gradient(const T* const* pixels, Index channels, const Values& to,
                                  Index tile) {
     for (Index c = 0; c < round_up(channels, to.slab); c += lanes<T>) {
-      const bool whole = channels - c >= lanes<T>;
       for (int i = 0; i < m * m; ++i)
         __builtin_prefetch(pixels[i] + m * channels + c);
       V half[n * m];
       for (int j = 0; j < m; ++j) {
         V column[m];
         for (int i = 0; i < m; ++i) {
-          const T* pixel = pixels[i * m + j] + c;
-          column[i] = whole ? load(pixel) : load_some(pixel, channels - c);
+          column[i] = load_some(pixels[i * m + j] + c, channels - c);
         }
         Matrices::template a<1, m>(column, half + j);
       }
@@ -247,11 +243,7 @@ struct Winograd {
         Matrices::template a_transposed<1, 1>(half + i * n, row);
         for (Index j = 0; j < columns; ++j) {
           T* pixel = image + ((y + i) * grid.width + x + j) * channels + c;
-          if (channels - c >= lanes<T>) {
-            store(pixel, row[j]);
-          } else {
-            store_some(pixel, row[j], channels - c);
-          }
+          store_some(pixel, row[j], channels - c);
         }
       }
     }
@@ -412,7 +404,7 @@ struct Winograd {
     const Grid grid{height + 2 * padding - 2, width + 2 * padding - 2};
     const Index tiles = batch * grid.tiles();
     // The values of a chunk take about twice the room of the sums: both pass the caches once each.
-    const Index chunk = std::min(tiles, std::max<Index>(64, 2 * in * out / (in + out)));
+    const Index chunk = std::min(tiles, std::max<Index>(192, 2 * in * out / (in + out)));
     const Index panels = divide_up(out, panel_columns<T>), row = panels * panel_columns<T>;
     Scratch scratch;
     const Values inputs(scratch, 1, chunk, in, lanes<T>);

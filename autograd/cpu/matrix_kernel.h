@@ -69,19 +69,22 @@ void store(T* to, Vector<T> vector) {
   *reinterpret_cast<typename VectorOf<T>::in_memory*>(to) = vector;
 }
 
-// The same for the first `count` lanes (none where it is not positive); the others load as 0.
+// The same for the first `count` lanes only (all, if there are not so many): the others load as 0.
 template <typename T>
 Vector<T> load_some(const T* from, Index count) {
-  Vector<T> vector = {};
-  for (Index lane = 0; lane < std::min(count, lanes<T>); ++lane)
-    vector[lane] = from[lane];
-  return vector;
+  if (count >= lanes<T>) return load(from);
+  T filled[lanes<T>];
+  for (Index lane = 0; lane < lanes<T>; ++lane)
+    filled[lane] = lane < count ? from[lane] : T(0);
+  return load(filled);
 }
 
 template <typename T>
 void store_some(T* to, Vector<T> vector, Index count) {
-  for (Index lane = 0; lane < std::min(count, lanes<T>); ++lane)
-    to[lane] = vector[lane];
+  if (count >= lanes<T>) return store(to, vector);
+  for (Index lane = 0; lane < lanes<T>; ++lane) {
+    if (lane < count) to[lane] = vector[lane];
+  }
 }
 
 // One product, as in the formula at the top: A[i, s, k] = a[i a_row + s a_step + k a_inner],
