@@ -50,7 +50,7 @@ Memory CachingAllocator::fresh(Index size) {
     kept_.clear();
     usage_.kept = 0;
   };
-  if (usage_.in_use + usage_.kept + size > peak + peak / 4 + 64 * mebibyte) give_back();
+  if (usage_.in_use + usage_.kept + size > 2 * peak + 64 * mebibyte) give_back();
   try {
     return allocate_memory(static_cast<std::size_t>(size));
   } catch (const std::bad_alloc&) {

@@ -23,7 +23,7 @@ class CachingAllocator final : public Allocator {
 
   // The smallest kept block that fits without wasting more than a quarter, else fresh memory, in
   // huge pages from 2 MiB on where the system has them. Before memory would grow beyond
-  // 1.25 peak + 64 MiB, and before failing, kept blocks are given back to the system.
+  // twice the peak use + 64 MiB, and before failing, kept blocks are given back to the system.
   void* allocate(Index bytes) override;
   void release(void* block, Index bytes) override;
 
