@@ -14,9 +14,6 @@ Index output_size(const Conv2dSizes& s) {
 Index input_size(const Conv2dSizes& s) {
   return s.batch * s.height * s.width * s.in_channels;
 }
-Index weight_size(const Conv2dSizes& s) {
-  return s.kernel_height * s.kernel_width * s.in_channels / s.groups * s.out_channels;
-}
 bool is_empty(const Conv2dSizes& s) {
   return s.batch == 0 || s.out_height() <= 0 || s.out_width() <= 0 || s.out_channels == 0 ||
          s.in_channels == 0;

@@ -14,18 +14,18 @@ inline bool is_depthwise(const Conv2dSizes& s) {
 }
 
 // The taps that touch the image, [begin, end), for an output pixel whose first tap is at `first`.
-struct Taps {
+struct TapRange {
   Index begin, end;
 
-  Taps(Index first, Index kernel, Index size)
+  TapRange(Index first, Index kernel, Index size)
       : begin(std::clamp<Index>(-first, 0, kernel)), end(std::clamp(size - first, begin, kernel)) {}
 };
 
 // One output pixel, `vectors` vectors of channels from c on: the sum over the taps stays in
 // registers. `corner` is the input pixel under tap (0, 0), `row` the numbers in an input row.
 template <typename T, int vectors>
-void depthwise_pixel(const Conv2dSizes& s, const Taps& taps_y, const Taps& taps_x, const T* corner,
-                     Index row, const T* weight, Index c, T* y) {
+void depthwise_pixel(const Conv2dSizes& s, const TapRange& taps_y, const TapRange& taps_x,
+                     const T* corner, Index row, const T* weight, Index c, T* y) {
   const Index channels = s.in_channels;
   Vector<T> sum[vectors] = {};
   for (Index i = taps_y.begin; i < taps_y.end; ++i) {
@@ -51,10 +51,10 @@ void conv2d_depthwise_forward(const Conv2dSizes& s, const T* x, const T* weight,
   parallel_ranges(s.batch * out_height, 4, [&](Index first, Index last) {
     for (Index line = first; line < last; ++line) {
       const Index top = line % out_height * s.stride - s.padding;
-      const Taps taps_y(top, s.kernel_height, s.height);
+      const TapRange taps_y(top, s.kernel_height, s.height);
       for (Index w = 0; w < out_width; ++w) {
         const Index left = w * s.stride - s.padding;
-        const Taps taps_x(left, s.kernel_width, s.width);
+        const TapRange taps_x(left, s.kernel_width, s.width);
         const T* corner = x + (line / out_height * s.height + top) * row + left * channels;
         T* to = y + (line * out_width + w) * channels;
         Index c = 0;
@@ -142,10 +142,10 @@ void conv2d_depthwise_backward_weight(const Conv2dSizes& s, const T* x, const T*
     const Index end = std::min(s.batch, (piece + 1) * images) * out_height;
     for (Index row = piece * images * out_height; row < end; ++row) {
       const Index top = row % out_height * s.stride - s.padding;
-      const Taps taps_y(top, s.kernel_height, s.height);
+      const TapRange taps_y(top, s.kernel_height, s.height);
       for (Index w = 0; w < out_width; ++w) {
         const Index left = w * s.stride - s.padding;
-        const Taps taps_x(left, s.kernel_width, s.width);
+        const TapRange taps_x(left, s.kernel_width, s.width);
         const T* gradient = dy + (row * out_width + w) * channels;
         for (Index i = taps_y.begin; i < taps_y.end; ++i) {
           const T* pixel =

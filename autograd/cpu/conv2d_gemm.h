@@ -20,118 +20,11 @@
 //   dw[i, k, o] = sum over output pixels of  x[first + w * stride * channels + k] * dy[w, o].
 #pragma once
 
+#include "autograd/cpu/conv2d_narrow.h"
+#include "autograd/cpu/conv2d_window.h"
 #include "autograd/cpu/matmul.h"
 
 namespace chalk::cpu {
-
-// A part of the images: some channels of a rectangle of pixels that may lie partly outside.
-template <typename T>
-struct Window {
-  const T* images;
-  Index height, width, pitch;  // of the images; pitch: channels from one pixel to the next
-  Index top, left, rows, columns;
-  Index channel, channels;
-
-  bool needs_copy() const {
-    return top < 0 || left < 0 || top + rows > height || left + columns > width ||
-           channels != pitch;
-  }
-  const T* pixel(Index n, Index y, Index x) const {
-    return images + ((n * height + y) * width + x) * pitch + channel;
-  }
-  // Writes row `row` of the window of image n, zeros outside: [columns, channels].
-  void copy_row(Index n, Index row, T* to) const {
-    const Index y = top + row;
-    const Index begin = std::clamp<Index>(-left, 0, columns);
-    const Index end = y < 0 || y >= height ? begin : std::clamp(width - left, begin, columns);
-    std::fill(to, to + begin * channels, T(0));
-    std::fill(to + end * channels, to + columns * channels, T(0));
-    if (begin == end) return;
-    const T* from = pixel(n, y, left + begin);
-    if (channels == pitch) {
-      std::copy(from, from + (end - begin) * channels, to + begin * channels);
-      return;
-    }
-    for (Index x = begin; x < end; ++x, from += pitch) {
-      std::copy(from, from + channels, to + x * channels);
-    }
-  }
-};
-
-// out[n, h, w, o] = sum over i, j, c of image[n, h stride + i + top, w stride + j + left, c]
-//                                      * weight[i, j, c, o]
-// with image as in Window, the weight packed in panels of [i, j, c] x [o], and the elements of out
-// out_image, out_row, out_pixel apart for consecutive n, h, w.
-template <typename T>
-struct Correlation {
-  const T* image;
-  Index batch, height, width, pitch, channel, channels;
-  Index top, left, stride;
-  Index kernel_height, kernel_width;
-  const T* packed;
-  T* out;
-  Index out_height, out_width, out_channels;
-  Index out_image, out_row, out_pixel;
-
-  void run() const;
-};
-
-// Output rows for one task: enough tasks for many threads, whose input still fits the L2 cache.
-inline Index rows_of_task(Index out_height, Index bytes_of_row) {
-  const Index fitting = std::max<Index>(1, (192 << 10) / std::max<Index>(1, bytes_of_row));
-  const Index tasks =
-      std::max<Index>(divide_up(out_height, fitting), std::min<Index>(4, out_height));
-  return divide_up(out_height, tasks);
-}
-
-template <typename T>
-void Correlation<T>::run() const {
-  const Index columns = (out_width - 1) * stride + kernel_width, row = columns * channels;
-  const Index task_rows = rows_of_task(out_height, row * stride * static_cast<Index>(sizeof(T)));
-  const Index image_tasks = divide_up(out_height, task_rows);
-  const Index slice = ((task_rows - 1) * stride + kernel_height) * row;
-  const Index inner = kernel_width * channels;
-  Scratch scratch;
-  T* windows = scratch.take<T>(slice * num_threads());
-  parallel_for(batch * image_tasks, [&](Index task, int thread) {
-    const Index n = task / image_tasks, begin = task % image_tasks * task_rows;
-    const Index end = std::min(out_height, begin + task_rows);
-    const Window<T> window{image,
-                           height,
-                           width,
-                           pitch,
-                           top + begin * stride,
-                           left,
-                           (end - begin - 1) * stride + kernel_height,
-                           columns,
-                           channel,
-                           channels};
-    const bool copy = window.needs_copy();
-    T* copied = windows + thread * slice;
-    for (Index r = 0; copy && r < window.rows; ++r)
-      window.copy_row(n, r, copied + r * row);
-    const Index a_line = copy ? row : width * pitch;
-
-    Product<T> product{};
-    const T* first = copy ? copied : window.pixel(n, window.top, window.left);
-    product.a_row = stride * channels;
-    product.a_step = a_line;
-    product.a_inner = 1;
-    product.b_step = inner * panel_columns<T>;
-    product.b_inner = panel_columns<T>;
-    product.c_row = out_pixel;
-    product.steps = kernel_height;
-    product.inner = inner;
-    for (Index o = 0; o < out_channels; o += panel_columns<T>) {  // a panel stays in the cache
-      product.b = packed + o * kernel_height * inner;
-      for (Index h = begin; h < end; ++h) {
-        product.a = first + (h - begin) * stride * a_line;
-        product.c = out + n * out_image + h * out_row + o;
-        multiply(product, out_width, std::min(out_channels - o, panel_columns<T>));
-      }
-    }
-  });
-}
 
 // Whether the convolution is one product of [pixels, in_channels] and [in_channels, out_channels].
 inline bool is_matmul(const Conv2dSizes& s) {
@@ -139,65 +32,220 @@ inline bool is_matmul(const Conv2dSizes& s) {
          s.groups == 1;
 }
 
-// Elements of the packed weight of one group with this many taps and channels.
-template <typename T>
-Index packed_size(Index taps, Index in_channels, Index out_channels) {
-  return taps * in_channels * round_up(out_channels, panel_columns<T>);
+// ---- groups ----
+
+// Groups with few channels fill no vector. As many as fit one are taken together as one group,
+// whose weight is zero between channels of different groups.
+inline Conv2dSizes merge_groups(const Conv2dSizes& s, Index lanes) {
+  Conv2dSizes merged = s;
+  const Index out = s.out_channels / s.groups;
+  for (Index together = 2; together * out <= lanes && together <= s.groups; ++together) {
+    if (s.groups % together == 0) merged.groups = s.groups / together;
+  }
+  return merged;
 }
 
-// Packs the weight [kernel_height, kernel_width, in / groups, out] of every group for the forward
-// pass: to[group] is panels of [taps * in / groups] x [out / groups].
-template <typename T>
-void pack_forward(const Conv2dSizes& s, const T* weight, T* to) {
+// Calls visit(index in the weight of s, index in the weight of `merged`) for all of the former.
+template <typename Visit>
+void for_each_weight(const Conv2dSizes& s, const Conv2dSizes& merged, const Visit& visit) {
   const Index in = s.in_channels / s.groups, out = s.out_channels / s.groups;
-  const Index rows = s.kernel_height * s.kernel_width * in,
-              panels = divide_up(out, panel_columns<T>);
-  parallel_for(s.groups * panels, [&](Index task) {
-    const Index group = task / panels, o = task % panels * panel_columns<T>;
-    pack_panel(weight + group * out + o, s.out_channels, 1, rows,
-               std::min(panel_columns<T>, out - o), to + task * rows * panel_columns<T>);
-  });
+  const Index together = s.groups / merged.groups;
+  for (Index tap = 0; tap < s.kernel_height * s.kernel_width; ++tap) {
+    for (Index c = 0; c < in; ++c) {
+      for (Index o = 0; o < s.out_channels; ++o) {
+        const Index merged_c = o / out % together * in + c;
+        visit((tap * in + c) * s.out_channels + o,
+              (tap * in * together + merged_c) * s.out_channels + o);
+      }
+    }
+  }
+}
+
+inline Index weight_size(const Conv2dSizes& s) {
+  return s.kernel_height * s.kernel_width * (s.in_channels / s.groups) * s.out_channels;
+}
+
+// The weight with the zeros between merged groups; itself where nothing is merged.
+template <typename T>
+const T* merge_weight(const Conv2dSizes& s, const Conv2dSizes& merged, const T* weight,
+                      Scratch& scratch) {
+  if (merged.groups == s.groups) return weight;
+  T* filled = scratch.take<T>(weight_size(merged));
+  std::fill(filled, filled + weight_size(merged), T(0));
+  for_each_weight(s, merged, [&](Index from, Index to) { filled[to] = weight[from]; });
+  return filled;
+}
+
+// ---- the weight of one correlation ----
+
+// Where the numbers of a kernel are: tap (i, j), channel c, output o.
+template <typename T>
+struct Taps {
+  const T* first;
+  Index height, width, channels, outputs;
+  Index i_step, j_step, c_step, o_step;
+
+  Index packed_size() const {
+    return height * width * channels * round_up(outputs, panel_columns<T>);
+  }
+
+  // [o, i, c, j] for narrow_rows, else panels of [i, j, c] x [o].
+  void pack(bool narrow, T* to) const {
+    const auto at = [this](Index i, Index j, Index c, Index o) {
+      return first + i * i_step + j * j_step + c * c_step + o * o_step;
+    };
+    if (narrow) {
+      for (Index p = 0; p < outputs * height * channels; ++p) {
+        const T* row = at(p / channels % height, 0, p % channels, p / channels / height);
+        for (Index j = 0; j < width; ++j)
+          *to++ = row[j * j_step];
+      }
+      return;
+    }
+    const Index taps = height * width;
+    parallel_for(divide_up(outputs, panel_columns<T>) * taps, [&](Index task) {
+      const Index tap = task % taps, o = task / taps * panel_columns<T>;
+      pack_panel(at(tap / width, tap % width, 0, o), c_step, o_step, channels,
+                 std::min(panel_columns<T>, outputs - o),
+                 to + (o * taps + tap * panel_columns<T>)*channels);
+    });
+  }
+};
+
+// ---- correlation: the forward pass, and each part of the gradient of the input ----
+
+// Output rows for one task: enough tasks for many threads, whose input still fits the L2 cache.
+inline Index rows_of_task(Index out_height, Index bytes_of_row) {
+  const Index fitting = std::max<Index>(1, (192 << 10) / std::max<Index>(1, bytes_of_row));
+  const Index tasks = std::max(divide_up(out_height, fitting), std::min<Index>(4, out_height));
+  return divide_up(out_height, tasks);
+}
+
+// out[n, h, w, o] = sum over i, j, c of image[n, h stride + i + top, w stride + j + left, c]
+//                                       * weight[i, j, c, o]
+template <typename T>
+struct Correlation {
+  Image<const T> image;
+  Index top, left, stride, kernel_height, kernel_width;
+  const T* packed;  // of Taps
+  Image<T> out;
+
+  void run(Index batch) const {
+    const Index columns = (out.width - 1) * stride + kernel_width;
+    const Index row = columns * image.channels;
+    const Index task_rows = rows_of_task(out.height, row * stride * static_cast<Index>(sizeof(T)));
+    const Index image_tasks = divide_up(out.height, task_rows);
+    const Index window_size = ((task_rows - 1) * stride + kernel_height) * row;
+    const bool narrow = is_narrow<T>(stride, out.channels, out.width);
+    const Index planes = narrow ? narrow_scratch<T>(task_rows, image.channels, kernel_height,
+                                                    kernel_width, out.channels, out.width)
+                                : 0;
+    Scratch scratch;
+    T* windows = scratch.take<T>((window_size + planes) * num_threads());
+    parallel_for(batch * image_tasks, [&](Index task, int thread) {
+      const Index n = task / image_tasks, begin = task % image_tasks * task_rows;
+      const Index rows = std::min(task_rows, out.height - begin);
+      const Window<T> window{image, top + begin * stride, left, (rows - 1) * stride + kernel_height,
+                             columns};
+      const bool copy = window.needs_copy();
+      T* copied = windows + thread * (window_size + planes);
+      for (Index r = 0; copy && r < window.rows; ++r)
+        window.copy_row(n, r, copied + r * row);
+      const T* first = copy ? copied : image.at(n, window.top, left);
+      const Index line = copy ? row : image.row;
+      Image<T> to = out;
+      to.data = out.at(n, begin, 0);
+      if (narrow) {
+        narrow_rows(first, line, rows, image.channels, kernel_height, kernel_width, packed, to,
+                    copied + window_size);
+      } else {
+        wide_rows(first, line, rows, to);
+      }
+    });
+  }
+
+  // `rows` rows of `to` from a window whose rows are `line` numbers apart.
+  void wide_rows(const T* window, Index line, Index rows, const Image<T>& to) const {
+    const Index inner = kernel_width * image.channels;
+    Product<T> product{};
+    product.a_row = stride * image.channels;
+    product.a_step = line;
+    product.a_inner = 1;
+    product.b_step = inner * panel_columns<T>;
+    product.b_inner = panel_columns<T>;
+    product.c_row = to.pixel;
+    product.steps = kernel_height;
+    product.inner = inner;
+    for (Index o = 0; o < to.channels; o += panel_columns<T>) {  // a panel stays in the cache
+      product.b = packed + o * kernel_height * inner;
+      for (Index h = 0; h < rows; ++h) {
+        product.a = window + h * stride * line;
+        product.c = to.at(0, h, 0) + o;
+        multiply(product, to.width, std::min(to.channels - o, panel_columns<T>));
+      }
+    }
+  }
+};
+
+// ---- forward ----
+
+template <typename T>
+Taps<T> forward_taps(const Conv2dSizes& s, const T* weight, Index group) {
+  const Index in = s.in_channels / s.groups, out = s.out_channels / s.groups;
+  return {weight + group * out,
+          s.kernel_height,
+          s.kernel_width,
+          in,
+          out,
+          s.kernel_width * in * s.out_channels,
+          in * s.out_channels,
+          s.out_channels,
+          1};
+}
+
+// Elements of what pack_forward makes: the packed taps of every group.
+template <typename T>
+Index packed_forward_size(const Conv2dSizes& sizes) {
+  const Conv2dSizes s = merge_groups(sizes, lanes<T>);
+  return s.groups * forward_taps<T>(s, nullptr, 0).packed_size();
 }
 
 template <typename T>
-Index packed_forward_size(const Conv2dSizes& s) {
-  return s.groups * packed_size<T>(s.kernel_height * s.kernel_width, s.in_channels / s.groups,
-                                   s.out_channels / s.groups);
+void pack_forward(const Conv2dSizes& sizes, const T* weight, T* to) {
+  const Conv2dSizes s = merge_groups(sizes, lanes<T>);
+  Scratch scratch;
+  weight = merge_weight(sizes, s, weight, scratch);
+  for (Index group = 0; group < s.groups; ++group) {
+    const Taps<T> taps = forward_taps(s, weight, group);
+    taps.pack(is_narrow<T>(s.stride, taps.outputs, s.out_width()), to + group * taps.packed_size());
+  }
 }
 
 // packed: what pack_forward made.
 template <typename T>
-void conv2d_gemm_forward(const Conv2dSizes& s, const T* input, const T* packed, T* output) {
-  const Index in = s.in_channels / s.groups, out = s.out_channels / s.groups;
-  const Index row = s.out_width() * s.out_channels;
-  for (Index group = 0; group < s.groups; ++group) {
-    Correlation<T>{.image = input,
-                   .batch = s.batch,
-                   .height = s.height,
-                   .width = s.width,
-                   .pitch = s.in_channels,
-                   .channel = group * in,
-                   .channels = in,
-                   .top = -s.padding,
-                   .left = -s.padding,
-                   .stride = s.stride,
-                   .kernel_height = s.kernel_height,
-                   .kernel_width = s.kernel_width,
-                   .packed = packed + group * packed_forward_size<T>(s) / s.groups,
-                   .out = output + group * out,
-                   .out_height = s.out_height(),
-                   .out_width = s.out_width(),
-                   .out_channels = out,
-                   .out_image = s.out_height() * row,
-                   .out_row = row,
-                   .out_pixel = s.out_channels}
-        .run();
+void conv2d_gemm_forward(const Conv2dSizes& sizes, const T* input, const T* packed, T* output) {
+  const Conv2dSizes s = merge_groups(sizes, lanes<T>);
+  const Index packed_group = packed_forward_size<T>(sizes) / s.groups;
+  for (Index g = 0; g < s.groups; ++g) {
+    const auto x = group_of(input, s.height, s.width, s.in_channels, s.groups, g);
+    const auto y = group_of(output, s.out_height(), s.out_width(), s.out_channels, s.groups, g);
+    Correlation<T>{x,
+                   -s.padding,
+                   -s.padding,
+                   s.stride,
+                   s.kernel_height,
+                   s.kernel_width,
+                   packed + g * packed_group,
+                   y}
+        .run(s.batch);
   }
 }
 
-// One direction of the gradient of the input, for the pixels whose padded position is `phase`
-// modulo the stride. A pixel at padded position stride q + phase lies under the taps
-// phase + stride t of the output pixels q - t, t < taps; its first one in the image is q = begin.
+// ---- gradient of the input ----
+
+// One direction of it, for the pixels whose padded position is `phase` modulo the stride. The
+// pixel at padded position stride q + phase lies under the taps phase + stride t of the output
+// pixels q - t, t < taps; the first such pixel in the image has q = begin.
 struct Phase {
   Index phase, taps, begin, count;
 
@@ -206,177 +254,201 @@ struct Phase {
     return {phase, kernel > phase ? divide_up(kernel - phase, stride) : 0, begin,
             std::max<Index>(0, divide_up(size + padding - phase, stride) - begin)};
   }
+  Index first_pixel(Index stride, Index padding) const { return stride * begin + phase - padding; }
+  Index last_tap(Index stride) const { return stride * (taps - 1) + phase; }
 };
 
-// The weight for one phase, as panels of [taps_y, taps_x, out] x [in]: both kernel axes reversed.
+// The pixels of dx at one phase of each direction, for one group; `weight` as in s.
 template <typename T>
-void pack_backward(const Conv2dSizes& s, const Phase& y, const Phase& x, Index group,
-                   const T* weight, T* to) {
-  const Index in = s.in_channels / s.groups, out = s.out_channels / s.groups;
-  const Index taps = y.taps * x.taps;
-  parallel_for(divide_up(in, panel_columns<T>) * taps, [&](Index task) {
-    const Index tap = task % taps, c = task / taps * panel_columns<T>;
-    const Index i = y.phase + s.stride * (y.taps - 1 - tap / x.taps);
-    const Index j = x.phase + s.stride * (x.taps - 1 - tap % x.taps);
-    pack_panel(weight + ((i * s.kernel_width + j) * in + c) * s.out_channels + group * out, 1,
-               s.out_channels, out, std::min(panel_columns<T>, in - c),
-               to + (c * taps + tap * panel_columns<T>)*out);
-  });
+void backward_phase(const Conv2dSizes& s, const Phase& y, const Phase& x, Index group,
+                    const T* grad_output, const T* weight, T* grad_input) {
+  if (y.taps * x.taps * y.count * x.count == 0) return;
+  const auto dy =
+      group_of(grad_output, s.out_height(), s.out_width(), s.out_channels, s.groups, group);
+  auto dx = group_of(grad_input, s.height, s.width, s.in_channels, s.groups, group);
+  dx.data = dx.at(0, y.first_pixel(s.stride, s.padding), x.first_pixel(s.stride, s.padding));
+  dx = {dx.data, y.count, x.count, dx.channels, dx.image, s.stride * dx.row, s.stride * dx.pixel};
+  const Index j_step = dx.channels * s.out_channels, i_step = s.kernel_width * j_step;
+  const Taps<T> taps{
+      weight + y.last_tap(s.stride) * i_step + x.last_tap(s.stride) * j_step + group * dy.channels,
+      y.taps,
+      x.taps,
+      dy.channels,
+      dx.channels,
+      -s.stride * i_step,
+      -s.stride * j_step,
+      1,
+      s.out_channels};
+  Scratch scratch;
+  T* packed = scratch.take<T>(taps.packed_size());
+  taps.pack(is_narrow<T>(1, dx.channels, dx.width), packed);
+  Correlation<T>{dy, y.begin - (y.taps - 1), x.begin - (x.taps - 1), 1, y.taps, x.taps, packed, dx}
+      .run(s.batch);
+}
+
+// Where patches do not overlap in a row and nothing is padded, the pixels of a patch's row take
+// the part of channels: dx[n, h, w, (j, c)], one product for all of them.
+template <typename T>
+void backward_patches(const Conv2dSizes& s, const Phase& y, const T* grad_output, const T* weight,
+                      T* grad_input) {
+  if (y.taps * y.count == 0) return;
+  const auto dy = group_of(grad_output, s.out_height(), s.out_width(), s.out_channels, 1, 0);
+  const Index row = s.width * s.in_channels, i_step = weight_size(s) / s.kernel_height;
+  const Image<T> dx{grad_input + y.phase * row,     y.count,        s.out_width(),
+                    s.kernel_width * s.in_channels, s.height * row, s.stride * row,
+                    s.stride * s.in_channels};
+  const Taps<T> taps{weight + y.last_tap(s.stride) * i_step,
+                     y.taps,
+                     1,
+                     dy.channels,
+                     dx.channels,
+                     -s.stride * i_step,
+                     0,
+                     1,
+                     s.out_channels};
+  Scratch scratch;
+  T* packed = scratch.take<T>(taps.packed_size());
+  taps.pack(is_narrow<T>(1, dx.channels, dx.width), packed);
+  Correlation<T>{dy, 1 - y.taps, 0, 1, y.taps, 1, packed, dx}.run(s.batch);
 }
 
 template <typename T>
-void conv2d_gemm_backward_input(const Conv2dSizes& s, const T* dy, const T* weight, T* dx) {
-  const Index in = s.in_channels / s.groups, out = s.out_channels / s.groups;
+void conv2d_gemm_backward_input(const Conv2dSizes& sizes, const T* dy, const T* weight, T* dx) {
+  const Conv2dSizes s = merge_groups(sizes, lanes<T>);
   if (is_matmul(s)) {
-    return matmul(1, s.batch * s.height * s.width, out, in, dy, 0, false, weight, 0, true, dx);
+    return matmul(1, s.batch * s.height * s.width, s.out_channels, s.in_channels, dy, 0, false,
+                  weight, 0, true, dx);
   }
   Scratch scratch;
-  T* packed = scratch.take<T>(packed_size<T>(s.kernel_height * s.kernel_width, out, in));
-  if (s.stride > std::min(s.kernel_height, s.kernel_width)) {  // some pixels lie under no tap
-    std::fill(dx, dx + s.batch * s.height * s.width * s.in_channels, T(0));
+  weight = merge_weight(sizes, s, weight, scratch);
+  const bool patches = s.groups == 1 && s.padding == 0 && s.stride >= s.kernel_width;
+  if (patches || s.stride > std::min(s.kernel_height, s.kernel_width)) {
+    std::fill(dx, dx + s.batch * s.height * s.width * s.in_channels, T(0));  // under no tap
   }
-  for (Index position = 0; position < s.stride * s.stride; ++position) {
-    const Phase y = Phase::of(position / s.stride, s.stride, s.padding, s.kernel_height, s.height);
-    const Phase x = Phase::of(position % s.stride, s.stride, s.padding, s.kernel_width, s.width);
-    if (y.taps * x.taps * y.count * x.count == 0) continue;
-    const Index h = s.stride * y.begin + y.phase - s.padding;  // the first pixel of dx
-    const Index w = s.stride * x.begin + x.phase - s.padding;
-    for (Index group = 0; group < s.groups; ++group) {
-      pack_backward(s, y, x, group, weight, packed);
-      Correlation<T>{.image = dy,
-                     .batch = s.batch,
-                     .height = s.out_height(),
-                     .width = s.out_width(),
-                     .pitch = s.out_channels,
-                     .channel = group * out,
-                     .channels = out,
-                     .top = y.begin - (y.taps - 1),
-                     .left = x.begin - (x.taps - 1),
-                     .stride = 1,
-                     .kernel_height = y.taps,
-                     .kernel_width = x.taps,
-                     .packed = packed,
-                     .out = dx + (h * s.width + w) * s.in_channels + group * in,
-                     .out_height = y.count,
-                     .out_width = x.count,
-                     .out_channels = in,
-                     .out_image = s.height * s.width * s.in_channels,
-                     .out_row = s.stride * s.width * s.in_channels,
-                     .out_pixel = s.stride * s.in_channels}
-          .run();
+  for (Index p = 0; p < s.stride; ++p) {
+    const Phase y = Phase::of(p, s.stride, s.padding, s.kernel_height, s.height);
+    if (patches) backward_patches(s, y, dy, weight, dx);
+    for (Index q = 0; !patches && q < s.stride; ++q) {
+      const Phase x = Phase::of(q, s.stride, s.padding, s.kernel_width, s.width);
+      for (Index group = 0; group < s.groups; ++group) {
+        backward_phase(s, y, x, group, dy, weight, dx);
+      }
     }
   }
 }
+
+// ---- gradient of the weight ----
 
 // The sum over all output pixels goes in chunks of output rows, in order: all threads prepare a
 // chunk (windows of x, panels of dy), then each adds its own part of dw.
 template <typename T>
 struct WeightGradient {
   const Conv2dSizes& s;
-  const T* input;
-  const T* dy;
-  T* dw;
-  Index group;
+  Image<const T> x, dy;
+  T* dw;  // row (i, j, c) of [kernel_height, kernel_width, in / groups] at s.out_channels apart
 
-  const Index in = s.in_channels / s.groups, out = s.out_channels / s.groups;
-  const Index width = s.out_width();
-  const Index columns = (width - 1) * s.stride + s.kernel_width;
+  const Index in = x.channels, out = dy.channels;
+  const Index columns = (dy.width - 1) * s.stride + s.kernel_width, line = columns * in;
   const Index panels = divide_up(out, panel_columns<T>);
-  const Index chunk_rows = choose_chunk_rows();
-  const Index chunks = divide_up(s.out_height(), chunk_rows);  // of an image
-  const Index window_rows = (chunk_rows - 1) * s.stride + s.kernel_height;
-  const Index images = std::max<Index>(1, 56 / (chunk_rows * width));  // in a chunk
+  const Index rows = choose_rows();                                  // of dy, in a chunk
+  const Index images = std::max<Index>(1, 256 / (rows * dy.width));  // in a chunk
+  const Index window_rows = (rows - 1) * s.stride + s.kernel_height;
 
-  Index choose_chunk_rows() const {
-    const Index row = (s.stride * columns * in + width * out) * static_cast<Index>(sizeof(T));
-    return std::clamp<Index>((1 << 20) / row, 1, s.out_height());
+  // About 2 MiB a chunk, in even parts of an image.
+  Index choose_rows() const {
+    const Index bytes = (s.stride * line + dy.width * out) * static_cast<Index>(sizeof(T));
+    return divide_up(dy.height, divide_up(dy.height * bytes, 2 << 20));
   }
 
-  // Copies one window row, or packs one row of dy, of the images [n, n + images).
-  void prepare(const Window<T>& window, Index n, Index begin, Index end, T* windows,
-               T* panels_of_dy) const {
-    const Index copied = window.needs_copy() ? window.rows : 0, rows = end - begin;
-    const Index count = std::min(images, s.batch - n);
-    parallel_for(count * (copied + rows), [&](Index task) {
-      const Index m = task / (copied + rows), row = task % (copied + rows);
-      if (row < copied) {
-        window.copy_row(n + m, row, windows + (m * window_rows + row) * columns * in);
-        return;
+  void run() const {
+    Scratch scratch;
+    T* windows = scratch.take<T>(images * window_rows * line);
+    T* packed_dy = scratch.take<T>(panels * images * rows * dy.width * panel_columns<T>);
+    for (Index n = 0; n < s.batch; n += images) {
+      for (Index h = 0; h < dy.height; h += rows) {
+        const Index count = std::min(rows, dy.height - h);
+        const Window<T> window{x, h * s.stride - s.padding, -s.padding,
+                               (count - 1) * s.stride + s.kernel_height, columns};
+        prepare(window, n, h, count, windows, packed_dy);
+        accumulate(window, n, count, windows, packed_dy, n + h > 0);
       }
-      const Index h = begin + row - copied;
-      const T* from = dy + ((n + m) * s.out_height() + h) * width * s.out_channels + group * out;
+    }
+  }
+
+  // Copies the window, and packs rows [h, h + count) of dy, of the images from n on.
+  void prepare(const Window<T>& window, Index n, Index h, Index count, T* windows,
+               T* packed_dy) const {
+    const Index copied = window.needs_copy() ? window.rows : 0;
+    parallel_for(std::min(images, s.batch - n) * (copied + count), [&](Index task) {
+      const Index m = task / (copied + count), row = task % (copied + count);
+      if (row < copied) {
+        return window.copy_row(n + m, row, windows + (m * window_rows + row) * line);
+      }
       for (Index p = 0; p < panels; ++p) {
-        const Index o = p * panel_columns<T>;
-        const Index line = (p * images + m) * chunk_rows + h - begin;
-        pack_panel(from + o, s.out_channels, 1, width, std::min(panel_columns<T>, out - o),
-                   panels_of_dy + line * width * panel_columns<T>);
+        const Index o = p * panel_columns<T>, to = (p * images + m) * rows + row - copied;
+        pack_panel(dy.at(n + m, h + row - copied, 0) + o, dy.pixel, 1, dy.width,
+                   std::min(panel_columns<T>, out - o),
+                   packed_dy + to * dy.width * panel_columns<T>);
       }
     });
   }
 
   // Adds the products of the prepared rows to dw.
-  void accumulate(const Window<T>& window, Index n, Index rows, const T* windows,
-                  const T* panels_of_dy, bool add) const {
+  void accumulate(const Window<T>& window, Index n, Index count, const T* windows,
+                  const T* packed_dy, bool add) const {
+    const bool copied = window.needs_copy();
     const Index height = s.kernel_width * in, unit = std::min(height, 8 * tile_rows);
     const Index units = divide_up(height, unit);
     parallel_for(s.kernel_height * units * panels, [&](Index task) {
-      const Index p = task % panels, i = task / panels / units, k = task / panels % units * unit;
-      const Index o = p * panel_columns<T>;
+      const Index p = task % panels, o = p * panel_columns<T>;
+      const Index i = task / panels / units, k = task / panels % units * unit;
+      Product<T> product{};
+      product.a_row = 1;
+      product.a_inner = s.stride * in;
+      product.a_step = s.stride * (copied ? line : x.row);
+      product.b_step = dy.width * panel_columns<T>;
+      product.b_inner = panel_columns<T>;
+      product.c = dw + (i * height + k) * s.out_channels + o;
+      product.c_row = s.out_channels;
+      product.steps = count;
+      product.inner = dy.width;
       for (Index m = 0; m < std::min(images, s.batch - n); ++m) {
-        const bool copied = window.needs_copy();
-        const Index line = copied ? columns * in : s.width * s.in_channels;
-        Product<T> product{};
-        product.a = (copied ? windows + m * window_rows * line
-                            : window.pixel(n + m, window.top, window.left)) +
-                    i * line + k;
-        product.a_row = 1;
-        product.a_step = s.stride * line;
-        product.a_inner = s.stride * in;
-        product.b = panels_of_dy + (p * images + m) * chunk_rows * width * panel_columns<T>;
-        product.b_step = width * panel_columns<T>;
-        product.b_inner = panel_columns<T>;
-        product.c = dw + (i * height + k) * s.out_channels + group * out + o;
-        product.c_row = s.out_channels;
-        product.steps = rows;
-        product.inner = width;
+        product.a = k + (copied ? windows + (m * window_rows + i) * line
+                                : x.at(n + m, window.top + i, window.left));
+        product.b = packed_dy + (p * images + m) * rows * dy.width * panel_columns<T>;
         product.add = add || m > 0;
-        multiply(product, std::min(unit, height - k), std::min(panel_columns<T>, out - o), 0);
+        multiply(product, std::min(unit, height - k), std::min(panel_columns<T>, out - o));
       }
     });
-  }
-
-  void run() const {
-    Scratch scratch;
-    T* windows = scratch.take<T>(images * window_rows * columns * in);
-    T* panels_of_dy = scratch.take<T>(panels * images * chunk_rows * width * panel_columns<T>);
-    for (Index n = 0; n < s.batch; n += images) {
-      for (Index begin = 0; begin < s.out_height(); begin += chunk_rows) {
-        const Index end = std::min(s.out_height(), begin + chunk_rows);
-        const Window<T> window{input,
-                               s.height,
-                               s.width,
-                               s.in_channels,
-                               begin * s.stride - s.padding,
-                               -s.padding,
-                               (end - begin - 1) * s.stride + s.kernel_height,
-                               columns,
-                               group * in,
-                               in};
-        prepare(window, n, begin, end, windows, panels_of_dy);
-        accumulate(window, n, end - begin, windows, panels_of_dy, n + begin > 0);
-      }
-    }
   }
 };
 
 template <typename T>
-void conv2d_gemm_backward_weight(const Conv2dSizes& s, const T* input, const T* dy, T* dw) {
+void conv2d_gemm_backward_weight(const Conv2dSizes& sizes, const T* input, const T* grad_output,
+                                 T* grad_weight) {
+  const Conv2dSizes s = merge_groups(sizes, lanes<T>);
   if (is_matmul(s)) {
     return matmul(1, s.in_channels, s.batch * s.height * s.width, s.out_channels, input, 0, true,
-                  dy, 0, false, dw);
+                  grad_output, 0, false, grad_weight);
   }
-  for (Index group = 0; group < s.groups; ++group) {
-    WeightGradient<T>{s, input, dy, dw, group}.run();
+  Scratch scratch;
+  T* dw = s.groups == sizes.groups ? grad_weight : scratch.take<T>(weight_size(s));
+  for (Index g = 0; g < s.groups; ++g) {
+    const auto x = group_of(input, s.height, s.width, s.in_channels, s.groups, g);
+    const auto dy =
+        group_of(grad_output, s.out_height(), s.out_width(), s.out_channels, s.groups, g);
+    const Index taps = s.kernel_width * x.channels;
+    if (is_narrow_gradient<T>(s.stride, taps, dy.channels)) {
+      const Window<T> whole{x, -s.padding, -s.padding, dy.height + s.kernel_height - 1,
+                            dy.width + s.kernel_width - 1};
+      narrow_backward_weight(s.batch, whole, dy, s.kernel_height, taps, dw + g * dy.channels,
+                             s.out_channels);
+    } else {
+      WeightGradient<T>{s, x, dy, dw + g * dy.channels}.run();
+    }
+  }
+  if (dw != grad_weight) {
+    for_each_weight(sizes, s, [&](Index to, Index from) { grad_weight[to] = dw[from]; });
   }
 }
 
