@@ -94,7 +94,7 @@ std::string Confusion::report() const {
     text << '\n';
   }
   text << "\naccuracy " << 100 * accuracy() << " % (" << correct() << " of " << images()
-       << "), mean of the classes' recalls " << 100 * mean_recall() << " %\n";
+       << "), mean of the classes' recalls " << 100 * mean_recall() << " %";
   return text.str();
 }
 

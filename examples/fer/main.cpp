@@ -139,8 +139,7 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file over the size limit is an error of write(), with message
   try {
     chalk::fer::run(argc, argv);
-    std::cout.flush();
-    chalk::check(std::cout.good() && std::fflush(stdout) == 0, "cannot write to standard output");
+    chalk::check(std::cout.flush().good(), "cannot write to standard output; is the disk full?");
     return 0;
   } catch (const CLI::ParseError& error) {
     std::cerr << "fer: " << error.what()

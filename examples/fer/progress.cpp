@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <iostream>
 
 #include "autograd/check.h"
 #include "data/files.h"
@@ -70,21 +71,18 @@ void ProgressLine::update(const std::string& left, Index done, Index total,
   // A line that goes round the terminal's edge could not be erased.
   if (terminal_) line.resize(std::min(line.size(), terminal_width() - 1));
   clear();
-  std::printf("%s%s", line.c_str(), terminal_ ? "" : "\n");
-  std::fflush(stdout);
+  std::cout << line << (terminal_ ? "" : "\n") << std::flush;
   shown_ = terminal_;
 }
 
 void ProgressLine::clear() {
-  if (shown_) std::printf("\r\033[K");
-  std::fflush(stdout);
+  if (shown_) std::cout << "\r\033[K" << std::flush;
   shown_ = false;
 }
 
 void ProgressLine::print(const std::string& text) {
   clear();
-  std::printf("%s\n", text.c_str());
-  std::fflush(stdout);
+  std::cout << text << std::endl;
   since_shown_.lap();
 }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "autograd/check.h"
@@ -117,18 +118,21 @@ static void check_values(const Config& config) {
   check_range("--batch", recipe.batch, Index{1}, Index{4096});
   check_range("--lr", recipe.lr, 0.0, 100.0);
   check_range("--weight-decay", recipe.weight_decay, 0.0, 100.0);
+  check_range("--seed", config.seed, Index{0}, std::numeric_limits<Index>::max());
   check_sizes(config.network);
 }
 
 // Resuming may train longer, at another pace, or on another machine, but not change what the steps
 // done so far were made of.
 static void check_same_run(const Json& before, const Json& after) {
-  for (const char* key :
-       {"/recipe/batch", "/network/image_size", "/network/heads", "/seed", "/shuffle", "/init"}) {
-    const Json::json_pointer pointer(key);
-    check(before[pointer] == after[pointer], "--resume: ", key + 1, " was ", before[pointer],
-          " when the run began and cannot become ", after[pointer],
-          "; leave the option out, or begin a new run");
+  const std::pair<const char*, const char*> fixed[] = {
+      {"--batch", "/recipe/batch"},  {"--image-size", "/network/image_size"},
+      {"--heads", "/network/heads"}, {"--seed", "/seed"},
+      {"--no-shuffle", "/shuffle"},  {"--init", "/init"}};
+  for (const auto& [option, key] : fixed) {
+    const Json::json_pointer value(key);
+    check(before[value] == after[value], option, ": the run was begun with ", before[value],
+          " and cannot go on with ", after[value], "; leave the option out, or begin a new run");
   }
 }
 

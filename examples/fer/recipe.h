@@ -1,7 +1,6 @@
 // The recipe: how the network is trained, and all else that decides how a run goes.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -52,9 +51,8 @@ struct TrainOptions {
   Index save_every = 100;      // steps from one checkpoint to the next
 
   // Instead of what the recipe or, on resuming, the run's config.json says.
-  std::optional<Index> epochs, augment_epochs, batch, image_size, heads;
+  std::optional<Index> epochs, augment_epochs, batch, image_size, heads, seed;
   std::optional<double> lr, weight_decay;
-  std::optional<std::uint64_t> seed;
   std::optional<bool> shuffle;  // false: each epoch in the order of the data set's list
   std::optional<std::string> device;
   std::optional<int> threads, workers;
@@ -65,7 +63,7 @@ struct Config {
   Recipe recipe;
   NetworkSizes network;
   std::string data, init;
-  std::uint64_t seed = 0;
+  Index seed = 0;
   bool shuffle = true;
   Machine machine;
   Index train_images = 0;  // of the data set when the run began

@@ -118,7 +118,6 @@ bool Run::train_epoch() {
     log_step(train_step(*batch), batch->labels.numel());
     if (state_.step % options_.save_every == 0) save();
   }
-  save();
   return true;
 }
 
@@ -142,7 +141,10 @@ double Run::train_step(const Batch& batch) {
 
 bool Run::test_epoch() {
   const std::optional<Evaluation> test = evaluate(model_, test_images_, device_, progress_);
-  if (!test) return false;
+  if (!test) {  // asked to stop: the epoch is tested when the run goes on
+    save();
+    return false;
+  }
   log_epoch(*test);
   const double accuracy = test->confusion.accuracy();
   ++state_.epoch;
@@ -163,7 +165,7 @@ DataLoaderOptions Run::loader_options(bool training) const {
                             .height = config_.network.image_size,
                             .width = config_.network.image_size,
                             .shuffle = training && config_.shuffle,
-                            .seed = config_.seed,
+                            .seed = static_cast<std::uint64_t>(config_.seed),
                             .workers = config_.machine.workers};
   if (training && state_.epoch >= config_.recipe.epochs) options.augmentation = Augmentation{};
   return options;
@@ -186,6 +188,7 @@ void Run::open() {
 void Run::save() {
   check_finite(model_, state_.step);
   save_checkpoint(file("last.safetensors"), config_.network, model_, *optimizer_, state_);
+  step_watch_.lap();  // the next step's time is its own
 }
 
 std::string Run::epoch_name() const {
@@ -247,9 +250,9 @@ static void print_plan(const TrainOptions& options, const Config& config, const 
 
 static void print_end(const TrainOptions& options, const RunState& state, bool finished) {
   if (state.best_epoch > 0)
-    std::cout << "best:   " << 100 * state.best_accuracy << " % of the test images, after epoch "
-              << state.best_epoch << "; to use it: " << options.program << " predict --weights "
-              << options.out << "/best.safetensors FACE.jpg\n";
+    std::cout << format("best:   %.2f %% of the test images", 100 * state.best_accuracy)
+              << ", after epoch " << state.best_epoch << "; to use it: " << options.program
+              << " predict --weights " << options.out << "/best.safetensors FACE.jpg\n";
   if (!finished)
     std::cout << "stopped after step " << state.step
               << ", everything is saved; to go on: " << resume_command(options) << '\n';
@@ -263,7 +266,7 @@ void train(const TrainOptions& given) {
   const FaceSets faces = open_faces(config.data);
   check_images(config, faces);
 
-  manual_seed(config.seed);
+  manual_seed(static_cast<std::uint64_t>(config.seed));
   Run run(options, config, faces, device);
   if (options.resume)
     save_config(options.out, config);

@@ -1,0 +1,282 @@
+// A training run: what it writes, and that stopping, killing and resuming it changes no bit.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <regex>
+
+#include "autograd/check.h"
+#include "data/safetensors.h"
+#include "examples/fer/evaluate.h"
+#include "examples/fer/predict.h"
+#include "examples/fer/progress.h"
+#include "examples/fer/train.h"
+#include "tests/fer_testing.h"
+
+using namespace chalk;
+using namespace chalk::testing;
+
+namespace {
+
+std::vector<std::string> lines_of(const fs::path& path) {
+  std::istringstream text(read_text(path));
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(text, line);)
+    lines.push_back(line);
+  return lines;
+}
+
+// The rows without their last value, which is a time or a speed.
+std::vector<std::string> rows_without_times(const fs::path& path) {
+  std::vector<std::string> rows = lines_of(path);
+  for (std::string& row : rows)
+    row.resize(row.rfind(','));
+  return rows;
+}
+
+// Every bit, but for times.
+void check_same_run(const std::string& folder, const std::string& unbroken) {
+  for (const char* file : {"/best.safetensors", "/last.safetensors"})
+    CHECK_MESSAGE(read_file(folder + file) == read_file(unbroken + file), file);
+  for (const char* file : {"/log.csv", "/epochs.csv"})
+    CHECK(rows_without_times(folder + file) == rows_without_times(unbroken + file));
+  CHECK(read_text(folder + "/confusion.csv") == read_text(unbroken + "/confusion.csv"));
+}
+
+// A line of shell: the tiny run, sent a signal when it has logged a step.
+std::string signalled_run(const FerFolder& folder, const std::string& out, int step,
+                          const std::string& signal) {
+  return "$FER " + tiny_run_arguments(folder, out) + "& while ! grep -qs ^" + std::to_string(step) +
+         ", " + (folder / out) + "/log.csv; do kill -0 $! || exit 9; sleep 0.01; done; kill -" +
+         signal + " $!; wait $!";
+}
+
+void train_quietly(const fer::TrainOptions& options) {
+  CapturedOutput output;
+  fer::train(options);
+}
+
+}  // namespace
+
+TEST_CASE("learning rates: constant, and a warm-up followed by a cosine") {
+  CHECK(fer::learning_rate(fer::kPublishedRecipe, 0, 384) == 0.001);
+  CHECK(fer::learning_rate(fer::kPublishedRecipe, 20000, 384) == 0.001);
+  fer::Recipe recipe = fer::kDrawnRecipe;
+  recipe.epochs = 5;
+  recipe.augment_epochs = 0;
+  recipe.lr = 1;
+  recipe.warmup_epochs = 1;
+  CHECK(fer::learning_rate(recipe, 0, 10) == doctest::Approx(0.1));
+  CHECK(fer::learning_rate(recipe, 9, 10) == doctest::Approx(1));
+  CHECK(fer::learning_rate(recipe, 10, 10) == doctest::Approx(1));
+  CHECK(fer::learning_rate(recipe, 30, 10) == doctest::Approx(0.5));
+  CHECK(fer::learning_rate(recipe, 50, 10) == doctest::Approx(0));
+}
+
+TEST_CASE("figures of the published confusion matrix") {
+  fer::Confusion confusion;
+  confusion.counts = {{258, 8, 4, 12, 14, 5, 28}, {13, 39, 2, 3, 10, 3, 4},
+                      {1, 2, 76, 12, 24, 12, 33}, {8, 0, 14, 1093, 15, 3, 52},
+                      {2, 2, 18, 22, 364, 3, 67}, {5, 10, 13, 14, 10, 102, 8},
+                      {10, 1, 18, 29, 30, 2, 590}};
+  CHECK(confusion.images() == 3068);
+  CHECK(confusion.correct() == 2522);
+  CHECK(confusion.accuracy() == doctest::Approx(0.8220).epsilon(1e-4));
+  CHECK(confusion.mean_recall() == doctest::Approx(0.7096).epsilon(1e-4));
+  CHECK(confusion.recall(0) == doctest::Approx(258 / 329.0));
+  CHECK(confusion.precision(0) == doctest::Approx(258 / 297.0));
+  CHECK(confusion.f1(0) == doctest::Approx(2 * 258 / (329.0 + 297.0)));
+  CHECK(fer::Confusion().accuracy() == 0);
+  CHECK(fer::Confusion().f1(3) == 0);
+}
+
+TEST_CASE("times and logs") {
+  CHECK(fer::format_time(7.4) == "0:07");
+  CHECK(fer::format_time(59.6) == "1:00");
+  CHECK(fer::format_time(7323) == "2:02:03");
+
+  const FerFolder folder("fer_log");
+  const std::string path = folder / "log.csv";
+  write_file(path, "step,loss\n1,0.5\n2,0.25\n3,0.125\n4,0.06");  // killed while it wrote row 4
+  fer::CsvLog log(path, "step,loss", 2);
+  log.add("3,0.75");
+  CHECK(read_text(path) == "step,loss\n1,0.5\n2,0.25\n3,0.75\n");
+  CHECK(log.column(1) == std::vector<double>{0.5, 0.25, 0.75});
+}
+
+TEST_CASE("what a run leaves, and the same run stopped, killed and resumed") {
+  const FerFolder folder("fer_train");
+  const std::string unbroken = folder / "unbroken";
+  train_quietly(tiny_run(folder, "unbroken"));
+  fer::TrainOptions resumed;
+  resumed.resume = true;
+
+  {
+    INFO("what it leaves");
+    const std::vector<std::string> log = lines_of(unbroken + "/log.csv");
+    REQUIRE(log.size() == 1 + 6);
+    CHECK(log[0] == "step,epoch,loss,lr,images_per_second");
+    const std::regex row("([0-9]+),([12]),([0-9.]{8}),0.001,[0-9.]+");
+    for (std::size_t step = 1; step <= 6; ++step) {
+      std::smatch match;
+      REQUIRE(std::regex_match(log[step], match, row));
+      CHECK(match[1] == std::to_string(step));
+      CHECK(match[2] == std::to_string((step + 2) / 3));
+    }
+    CHECK(lines_of(unbroken + "/epochs.csv").size() == 1 + 2);
+
+    const TensorFile best = read_safetensors(unbroken + "/best.safetensors");
+    CHECK(best.tensors.size() == FerNet().state_dict().size());
+    CHECK(best.tensors.at("conv1.weight").shape() == Shape{64, 3, 7, 7});
+    CHECK(best.metadata.at("image_size") == "81");
+    CHECK(best.metadata.at("heads") == "1");
+    CHECK(best.metadata.count("epoch") == 1);
+    CHECK(best.metadata.count("accuracy") == 1);
+    CHECK(best.metadata.at("class_names").starts_with("[\"surprise\",\"fear\","));
+    for (const char* picture : {"/loss.png", "/accuracy.png", "/confusion.png"})
+      CHECK(read_image(unbroken + picture).width > 100);
+  }
+
+  {
+    INFO("stopped in the middle of an epoch and between two, on other threads");
+    fer::TrainOptions options = tiny_run(folder, "stopped");
+    options.steps = 1;
+    train_quietly(options);
+    CHECK(lines_of(options.out + "/log.csv").size() == 1 + 1);
+    resumed.out = options.out;
+    resumed.steps = 3;
+    resumed.threads = 2;
+    resumed.workers = 0;
+    train_quietly(resumed);
+    CHECK(lines_of(options.out + "/log.csv").size() == 1 + 3);
+    resumed.steps.reset();
+    resumed.threads = 1;
+    resumed.workers = 3;
+    train_quietly(resumed);
+    check_same_run(options.out, unbroken);
+    train_quietly(resumed);  // there is nothing left to do
+    check_same_run(options.out, unbroken);
+  }
+
+  {
+    INFO("killed");
+    const Outcome outcome = shell(folder, signalled_run(folder, "killed", 3, "KILL"));
+    CHECK(outcome.code == 128 + 9);
+    resumed.out = folder / "killed";
+    train_quietly(resumed);
+    check_same_run(resumed.out, unbroken);
+  }
+
+  {
+    INFO("interrupted, then resumed by the command that it says");
+    const Outcome outcome = shell(folder, signalled_run(folder, "interrupted", 2, "INT"));
+    CHECK(outcome.code == 0);
+    CHECK(outcome.err == "");
+    CHECK(!contains(outcome.out, "\033"));
+    const std::regex says("after step [2-5], everything is saved; to go on: (.*)\n");
+    std::smatch match;
+    REQUIRE(std::regex_search(outcome.out, match, says));
+    CHECK(shell(folder, match[1]).code == 0);
+    check_same_run(folder / "interrupted", unbroken);
+  }
+}
+
+TEST_CASE("without shuffling a run begins with the first images of the list") {
+  const FerFolder folder("fer_order");
+  fer::TrainOptions options = tiny_run(folder, "weights");
+  options.steps = 1;
+  train_quietly(options);
+  const std::string weights = options.out + "/last.safetensors";
+
+  options = tiny_run(folder, "ordered");
+  options.init = weights;
+  options.shuffle = false;
+  options.seed = 7;
+  options.steps = 1;
+  train_quietly(options);
+
+  FerNet model;
+  fer::load_weights(weights, model);
+  const std::vector<LabeledImage> listed = find_faces(folder.faces()).train;
+  DataLoader first({listed.begin(), listed.begin() + 5},
+                   {.batch_size = 5, .height = 81, .width = 81, .shuffle = false});
+  first.start_epoch(0);
+  const Batch batch = *first.next();
+  CHECK(batch.labels.to_vector<Index>() == std::vector<Index>{0, 0, 1, 1, 2});
+  const double loss = cross_entropy(model(batch.images), batch.labels).item();
+  CHECK(lines_of(options.out + "/log.csv").at(1).starts_with(fer::format("1,1,%#.7g,", loss)));
+}
+
+TEST_CASE("evaluation and prediction agree with each other") {
+  const FerFolder folder("fer_evaluate");
+  fer::TrainOptions options = tiny_run(folder, "run");
+  options.steps = 1;
+  options.heads = 4;
+  train_quietly(options);
+
+  fer::EvaluateOptions evaluation;
+  evaluation.weights = options.out + "/last.safetensors";
+  evaluation.data = folder.faces();
+  evaluation.predictions = folder / "predictions.csv";
+  evaluation.batch = 3;
+  evaluation.machine.threads = 1;
+  {
+    CapturedOutput output;
+    fer::evaluate(evaluation);
+    CHECK(contains(output.text(), "mean of the classes' recalls"));
+  }
+  CHECK(lines_of(options.out + "/evaluation/confusion.csv").size() == 1 + 7);
+  CHECK(read_image(options.out + "/evaluation/confusion.png").width > 100);
+
+  const std::vector<std::string> rows = lines_of(evaluation.predictions);
+  REQUIRE(rows.size() == 1 + 7);
+  CHECK(rows[0] == "image,label,predicted,p1,p2,p3,p4,p5,p6,p7");
+  const fer::CsvLog table(evaluation.predictions, rows[0], std::numeric_limits<Index>::max());
+  for (std::size_t i = 0; i < 7; ++i) {
+    CHECK(rows[i + 1].starts_with("test" + std::to_string(i) + ".jpg," + std::to_string(i + 1)));
+    double sum = 0;
+    for (std::size_t k = 1; k <= 7; ++k)
+      sum += table.column(2 + k)[i];
+    CHECK(sum == doctest::Approx(1).epsilon(1e-6));
+    const auto predicted = static_cast<std::size_t>(table.column(2)[i]);
+    CHECK(table.column(2 + predicted)[i] >= 1.0 / 7);
+  }
+
+  fer::PredictOptions prediction;
+  prediction.weights = evaluation.weights;
+  prediction.images = {folder.faces() + "/DATASET/test/1/test0.jpg"};
+  prediction.json = true;
+  prediction.machine.threads = 1;
+  CapturedOutput output;
+  fer::predict(prediction);
+  const std::regex surprise("\"surprise\": ([0-9.e-]+)");
+  std::smatch match;
+  const std::string json = output.text();
+  REQUIRE(std::regex_search(json, match, surprise));
+  CHECK(std::stod(match[1]) == doctest::Approx(table.column(3)[0]).epsilon(1e-5));
+}
+
+TEST_CASE("a loss that is not finite ends the run and keeps the last good checkpoint") {
+  const FerFolder folder("fer_nan");
+  fer::TrainOptions options = tiny_run(folder, "run");
+  options.steps = 1;
+  train_quietly(options);
+  // A moment that is infinite makes weights nan in step 2, which shows in the loss of step 3.
+  const std::string last = options.out + "/last.safetensors";
+  TensorFile checkpoint = read_safetensors(last);
+  *checkpoint.tensors.at("optimizer.0.m").mutable_data<float>() = INFINITY;
+  write_safetensors(last, checkpoint);
+  const auto before = read_file(last);
+
+  fer::TrainOptions resumed;
+  resumed.out = options.out;
+  resumed.resume = true;
+  resumed.save_every = 100;
+  CHECK_THROWS_WITH_AS(train_quietly(resumed), doctest::Contains("step 3: the loss is"), Error);
+  CHECK(read_file(last) == before);
+  resumed.save_every = 1;
+  CHECK_THROWS_WITH_AS(train_quietly(resumed),
+                       doctest::Contains("step 2: conv1.weight is not finite"), Error);
+  CHECK(read_file(last) == before);
+}
