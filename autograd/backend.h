@@ -71,7 +71,8 @@ class Backend {
   // y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]: axis a of y is axis axes[a] of x.
   virtual void permute(const Tensor& x, const std::vector<Index>& axes, Tensor& y) = 0;
 
-  // y_i = number (counter + i) of the stream `seed`: Generator::uniform_at, in [0, 1).
+  // y_i = number (counter + i) of the stream `seed`: Generator::uniform_at, in [0, 1); in float32
+  // rounded down to 24 bits, lest it become 1.
   virtual void uniform(std::uint64_t seed, std::uint64_t counter, Tensor& y) = 0;
 
   // y_i = sqrt(-2 log(1 - u1)) cos(2 pi u2), u1 and u2 the numbers 2 (counter + i) and the one
