@@ -190,10 +190,13 @@ void multiply(const Product<T>& p, Index rows, Index columns, Index b_panel = 0)
       const Index begin = rows * t / tiles, end = rows * (t + 1) / tiles;
       tile.a = p.a + begin * p.a_row;
       tile.c = p.c + begin * p.c_row + column;
-      if (columns - column >= panel_columns<T>) {
+      const Index width = std::min(columns - column, panel_columns<T>);
+      if (width == panel_columns<T>) {
         multiply_rows<T, 2>(tile, end - begin);
+      } else if (width == lanes<T>) {
+        multiply_rows<T, 1>(tile, end - begin);
       } else {
-        multiply_edge(tile, end - begin, columns - column);
+        multiply_edge(tile, end - begin, width);
       }
     }
   }
