@@ -62,14 +62,19 @@ void ProgressLine::update(const std::string& left, Index done, Index total,
   const double pause = terminal_ ? kSecondsBetweenUpdates : kSecondsBetweenLines;
   if (since_shown_.seconds() < pause) return;
   since_shown_.lap();
-  std::string bar = " ";
-  if (terminal_) {
-    const auto length = static_cast<std::size_t>(static_cast<Index>(kBarWidth) * done / total);
-    bar = " [" + std::string(length, '=') + std::string(kBarWidth - length, ' ') + "] ";
+  std::string count(1, ' ');
+  count += std::to_string(done) + "/" + std::to_string(total) + "  " + right;
+  std::string line = left + count;
+  if (terminal_) {  // the bar takes what room there is; a longer line could not be erased
+    const std::size_t room = terminal_width() - 1;
+    const std::size_t used = std::min(room, line.size() + 3);
+    const std::size_t width = std::min(kBarWidth, room - used);
+    const std::size_t full =
+        width * static_cast<std::size_t>(done) / static_cast<std::size_t>(total);
+    if (width > 0)
+      line = left + " [" + std::string(full, '=') + std::string(width - full, ' ') + "]" + count;
+    line.resize(std::min(line.size(), room));
   }
-  std::string line = left + bar + std::to_string(done) + "/" + std::to_string(total) + "  " + right;
-  // A line that goes round the terminal's edge could not be erased.
-  if (terminal_) line.resize(std::min(line.size(), terminal_width() - 1));
   clear();
   std::cout << line << (terminal_ ? "" : "\n") << std::flush;
   shown_ = terminal_;
