@@ -22,7 +22,7 @@ struct Recipe {
 
 inline const Recipe kPublishedRecipe = {.name = "as published for RAF-DB",
                                         .epochs = 20,
-                                        .augment_epochs = 40,
+                                        .augment_epochs = 12,
                                         .batch = 32,
                                         .lr = 0.001,
                                         .weight_decay = 0.01,
