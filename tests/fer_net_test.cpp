@@ -83,9 +83,10 @@ TEST_CASE("the network has the published parameters, by PyTorch's names and shap
   const std::map<std::string, Tensor> shapes = fixture().under("shape.");
   const StateDict state = net.state_dict();
   CHECK(state.size() == shapes.size());
-  for (const auto& [name, shape] : shapes) {
+  for (const auto& entry : shapes) {
+    const std::string& name = entry.first;
     REQUIRE_MESSAGE(state.count(name), name);
-    CHECK_MESSAGE(state.at(name).shape() == shape.to_vector<Index>(), name);
+    CHECK_MESSAGE(state.at(name).shape() == entry.second.to_vector<Index>(), name);
   }
 }
 

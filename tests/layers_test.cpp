@@ -112,7 +112,9 @@ TEST_CASE("state_dict has PyTorch's names, shapes and values") {
     const StateDict expected = fixture().under(layer.name + ".state.");
     const StateDict state = loaded(layer, DType::float32)->state_dict();
     CHECK(state.size() == expected.size());
-    for (const auto& [name, tensor] : expected) {
+    for (const auto& entry : expected) {  // Clang's lambdas, in doctest, take no [name, tensor]
+      const std::string& name = entry.first;
+      const Tensor& tensor = entry.second;
       REQUIRE_MESSAGE(state.count(name), name);
       check_close(name, state.at(name), tensor, 0);
       CHECK_MESSAGE(state.at(name).is_floating() == tensor.is_floating(), name);

@@ -111,8 +111,10 @@ TEST_CASE("the registry lacks nothing, and the fixture holds nothing more") {
     for (const Case& test : operation.cases)
       cases.insert(operation.name + "." + test.name);
   }
-  for (const auto& [name, tensor] : fixture().tensors)
+  for (const auto& entry : fixture().tensors) {
+    const std::string& name = entry.first;
     CHECK_MESSAGE(cases.count(name.substr(0, name.rfind('.'))), name, " is not tested");
+  }
 }
 
 TEST_CASE("what is missing in the registry is noticed") {
