@@ -32,6 +32,7 @@ struct Conv2dSizes {
 
   Index out_height() const { return (height + 2 * padding - kernel_height) / stride + 1; }
   Index out_width() const { return (width + 2 * padding - kernel_width) / stride + 1; }
+  bool operator==(const Conv2dSizes&) const = default;
 };
 
 // One 2-d pooling with a square window; padding never wins a maximum.

@@ -1,5 +1,6 @@
 // Layers against PyTorch's, by its weights; initial values, state_dict, train and eval, summary.
 #include <memory>
+#include <thread>
 
 #include "autograd/fusion.h"
 #include "autograd/gradcheck.h"
@@ -224,6 +225,43 @@ TEST_CASE("train and eval reach every part") {
   CHECK(std::count(dropped.begin(), dropped.end(), 2.0f) > 400);
   dropout.eval();
   CHECK(dropout(ones).to_vector<float>() == ones.to_vector<float>());
+}
+
+// In evaluation convolutions keep their packed weights: which form that is depends on the image.
+TEST_CASE("evaluation does not depend on what was evaluated before") {
+  Conv2d conv(3, 8, 5, {.padding = 2});
+  for (const Index width : {8, 32, 8}) {
+    const Tensor x = Tensor::randn({2, width, width, 3});
+    const Tensor expected = conv(x);
+    const NoGrad no_grad;
+    check_close("width " + std::to_string(width), conv(x), expected, 1e-6);
+  }
+  const Tensor weight = Tensor::randn({3, 3, 2, 8}), other = reshape(weight, {3, 3, 4, 4});
+  const Tensor x = Tensor::randn({1, 9, 9, 2}), wide = Tensor::randn({1, 9, 9, 4});
+  const Tensor expected = conv2d(x, weight), wide_expected = conv2d(wide, other);
+  const NoGrad no_grad;
+  for (int round = 0; round < 2; ++round) {
+    check_close("weight", conv2d(x, weight), expected, 1e-6);
+    check_close("reshaped weight", conv2d(wide, other), wide_expected, 1e-6);
+  }
+}
+
+TEST_CASE("several threads may evaluate one network, on images of different sizes") {
+  Conv2d conv(3, 8, 5, {.padding = 2});
+  std::vector<std::string> problems(4);
+  std::vector<std::thread> threads;
+  for (std::string& problem : problems)
+    threads.emplace_back([&conv, &problem, width = Index{8} + 8 * (&problem - problems.data())] {
+      Generator generator{static_cast<std::uint64_t>(width), 0};
+      const Tensor x = Tensor::randn({1, width, width, 3}, generator), expected = conv(x);
+      const NoGrad no_grad;
+      for (int round = 0; round < 200 && problem.empty(); ++round)
+        problem = difference(conv(x), expected, 1e-6);
+    });
+  for (std::thread& thread : threads)
+    thread.join();
+  for (const std::string& problem : problems)
+    CHECK(problem == "");
 }
 
 TEST_CASE("to() converts in place, zero_grad clears all") {

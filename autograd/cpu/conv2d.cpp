@@ -74,10 +74,6 @@ void winograd_forward(const Conv2dSizes& s, ConvRung rung, const T* input, const
 
 }  // namespace
 
-ConvRung choose_forward(const Conv2dSizes& sizes) {
-  return choose(sizes, ConvRung::automatic);
-}
-
 template <typename T>
 PackedWeights<T> pack_weights(const Conv2dSizes& s, const T* weight, ConvRung rung) {
   rung = choose(s, rung);

@@ -21,9 +21,6 @@ struct PackedWeights {
   Memory values;  // of T
 };
 
-// What `automatic` would be for the forward pass of these sizes.
-ConvRung choose_forward(const Conv2dSizes& sizes);
-
 template <typename T>
 PackedWeights<T> pack_weights(const Conv2dSizes& sizes, const T* weight,
                               ConvRung rung = ConvRung::automatic);

@@ -182,9 +182,10 @@ class CpuBackend final : public Backend {
   // ---- convolution ----
 
   void conv2d(const Conv2dSizes& sizes, const Tensor& x, const Tensor& weight, Tensor& y) override {
-    const PackedWeights<T>* packed =
-        grad_enabled() ? nullptr : &packed_.get(sizes, weight, conv_rung());
-    conv2d_forward(sizes, in(x), in(weight), out(y), conv_rung(), packed);
+    const ConvRung rung = conv_rung();
+    std::shared_ptr<const PackedWeights<T>> packed;
+    if (!grad_enabled()) packed = packed_.get(sizes, weight, rung);
+    conv2d_forward(sizes, in(x), in(weight), out(y), rung, packed.get());
   }
 
   void conv2d_backward_input(const Conv2dSizes& sizes, const Tensor& dy, const Tensor& weight,
