@@ -1,4 +1,6 @@
 // Operations that only arrange elements: their gradients arrange them back.
+#include <algorithm>
+
 #include "autograd/axes.h"
 #include "autograd/node.h"
 #include "autograd/operations.h"
@@ -17,18 +19,21 @@ struct ReshapeNode final : Node {
 };
 
 Tensor reshape(const Tensor& x, Shape shape) {
-  Index known = 1, open = 0;
-  for (Index size : shape) {
+  for (Index size : shape)
     check(size >= -1, "reshape: there is no shape ", shape);
-    (size == -1 ? ++open : known *= size);
+  check(std::count(shape.begin(), shape.end(), -1) <= 1, "reshape: only one size of ", shape,
+        " may be -1");
+  const Shape asked = shape;
+  const auto open = std::find(shape.begin(), shape.end(), -1);
+  if (open != shape.end()) {
+    *open = 1;
+    const Index known = element_count(shape);
+    check(known > 0, "reshape: -1 beside a size of 0 may mean anything; a tensor of shape ",
+          x.shape());
+    *open = x.numel() / known;
   }
-  check(open <= 1, "reshape: only one size of ", shape, " may be -1");
-  if (open == 1 && known > 0)
-    for (Index& size : shape)
-      if (size == -1) size = x.numel() / known;
-  check(element_count(shape) == x.numel() && (open == 0 || known > 0),
-        "reshape: a tensor of shape ", x.shape(), " has ", x.numel(),
-        " elements, they can't take the shape ", shape);
+  check(element_count(shape) == x.numel(), "reshape: a tensor of shape ", x.shape(), " has ",
+        x.numel(), " elements, they can't take the shape ", asked);
   Tensor y = x.with_shape(std::move(shape));
   if (should_record({&x})) record(y, std::make_shared<ReshapeNode>(x.shape()), {x});
   return y;

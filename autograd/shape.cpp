@@ -1,15 +1,21 @@
 #include "autograd/shape.h"
 
+#include <algorithm>
 #include <ostream>
 #include <sstream>
 
+#include "autograd/check.h"
+
 namespace chalk {
 
+// Sizes of 0 are left out until the end: operations multiply parts of a shape, which must not
+// overflow either.
 Index element_count(const Shape& shape) {
   Index count = 1;
   for (Index size : shape)
-    count *= size;
-  return count;
+    check(size == 0 || !__builtin_mul_overflow(count, size, &count), "the shape ", shape,
+          " has more elements than can be counted");
+  return std::count(shape.begin(), shape.end(), 0) > 0 ? 0 : count;
 }
 
 std::ostream& operator<<(std::ostream& out, const Shape& shape) {

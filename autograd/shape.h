@@ -13,7 +13,7 @@ using Index = std::int64_t;
 // The size of every axis, outermost first. {} is the shape of a scalar; it has one element.
 using Shape = std::vector<Index>;
 
-// The number of elements of a tensor of this shape.
+// The number of elements of a tensor of this shape. Throws Error where it is too large for Index.
 Index element_count(const Shape& shape);
 
 // "[32, 56, 56, 64]"

@@ -57,7 +57,9 @@ struct Tensor::Body {
 Tensor::Tensor(Shape shape, DType dtype, Device device) {
   for (Index size : shape)
     check(size >= 0, "a tensor can't have the shape ", shape);
-  const Index bytes = element_count(shape) * size_of(dtype);
+  Index bytes = 0;
+  check(!__builtin_mul_overflow(element_count(shape), size_of(dtype), &bytes), "a tensor of shape ",
+        shape, " has more bytes than can be counted");
   body_ = std::make_shared<Body>(
       Body{std::move(shape), dtype, std::make_shared<Storage>(bytes, device), nullptr});
 }

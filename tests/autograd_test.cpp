@@ -270,6 +270,12 @@ TEST_CASE("an undefined tensor is an error, not a crash") {
 TEST_CASE("wrong shapes, types and axes of tensors are errors") {
   Tensor x = Tensor::ones({2, 3});
   check_error([] { Tensor({2, -1}); }, {"[2, -1]"});
+  constexpr Index half = Index{1} << 32;  // half * half is 0 in 64 bits
+  check_error([=] { Tensor({half, half}); }, {"[4294967296, 4294967296]", "more elements"});
+  check_error([=] { Tensor({half, 0, half}); }, {"more elements"});
+  check_error([=] { Tensor({half, half / 4}); }, {"[4294967296, 1073741824]", "more bytes"});
+  check_error([=] { Tensor::from<float>({}, {half, half}); }, {"more elements"});
+  check_error([&] { reshape(x, {half, half, -1}); }, {"more elements"});
   check_error([] { Tensor::from<float>({1, 2}, {3}); }, {"2 values", "[3]"});
   check_error([&] { x.size(2); }, {"axis 2", "[2, 3]"});
   check_error([&] { x.size(-3); }, {"axis -3", "[2, 3]"});
