@@ -107,12 +107,16 @@ static void accumulate(Node& node, Tensor part) {
   }
 }
 
+// Before a pass changes any gradient: is the graph complete?
+static void check_not_freed(const Node& node) {
+  check(!node.freed, node.operation,
+        ": backward through a graph that an earlier backward() has freed; run the forward pass "
+        "again, or pass retain_graph = true to the earlier backward()");
+}
+
 // Runs one node: its gradient goes through its operation to its inputs.
 static void propagate(Node& node) {
   ErrorScope scope(node.operation);
-  check(!node.freed,
-        "backward through a graph that an earlier backward() has freed; run the forward pass "
-        "again, or pass retain_graph = true to the earlier backward()");
   Gradients gradients = node.backward(node.gradient);
   for (std::size_t i = 0; i < gradients.size(); ++i)
     if (node.needs(i)) accumulate(*node.inputs[i], std::move(gradients[i]));
@@ -132,6 +136,8 @@ void Tensor::backward(const Tensor& gradient, bool retain_graph) const {
         "backward: the gradient must have the shape ", shape(), " and type of the tensor");
   NoGrad no_grad;
   std::vector<std::shared_ptr<Node>> order = topological_order(node());
+  for (const std::shared_ptr<Node>& node : order)
+    check_not_freed(*node);
   for (const std::shared_ptr<Node>& node : order)
     if (!node->inputs.empty()) node->gradient = Tensor();  // of an earlier pass; leaves keep theirs
   accumulate(*node(), gradient.detach());

@@ -121,6 +121,18 @@ TEST_CASE("a freed graph says so") {
   CHECK(gradient(x) == Values{2, 4});
 }
 
+TEST_CASE("a refused pass changes no gradient") {
+  const Tensor x = leaf({1, 2});
+  const Tensor shared = x * x;
+  Tensor y = sum(shared);
+  y.retain_grad();
+  y.backward();
+  check_error([&] { y.backward(); }, {"freed"});
+  check_error([&] { sum(shared + x).backward(); }, {"freed"});
+  CHECK(y.grad().item() == 1);
+  CHECK(gradient(x) == Values{2, 4});
+}
+
 TEST_CASE("what a backward pass needs must not be overwritten") {
   Tensor x = leaf({1, 2}), y = leaf({3, 4});
   const Tensor product = sum(x * y);
