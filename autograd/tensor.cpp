@@ -161,7 +161,7 @@ double Tensor::item() const {
 
 template <typename T>
 std::vector<T> Tensor::to_vector() const {
-  const Tensor here = to(dtype_of<T>()).to(Device::cpu);
+  const Tensor here = detach().to(dtype_of<T>()).to(Device::cpu);
   const T* elements = here.data<T>();
   return std::vector<T>(elements, elements + numel());
 }
@@ -245,6 +245,18 @@ void Tensor::copy_from(const Tensor& source) {
   ++storage()->version;
 }
 
+// y = x in another type or on another device; so dx = dy, converted back.
+struct ConvertNode final : Node {
+  DType input_dtype;
+  Device input_device;
+  explicit ConvertNode(const Tensor& input)
+      : Node("to"), input_dtype(input.dtype()), input_device(input.device()) {}
+
+  Gradients backward(const Tensor& grad_output) override {
+    return {grad_output.to(input_dtype).to(input_device)};
+  }
+};
+
 Tensor Tensor::to(DType dtype) const {
   if (dtype == this->dtype()) return *this;
   // A backend converts from and to its own element type: integers go by way of float64.
@@ -252,6 +264,8 @@ Tensor Tensor::to(DType dtype) const {
   if (both_integers) return to(DType::float64).to(dtype);
   Tensor result(shape(), dtype, device());
   backend(device(), is_floating() ? this->dtype() : dtype).cast(*this, result);
+  if (result.is_floating() && should_record({this}))
+    record(result, std::make_shared<ConvertNode>(*this), {*this});
   return result;
 }
 
@@ -259,6 +273,7 @@ Tensor Tensor::to(Device device) const {
   if (device == this->device()) return *this;
   Tensor result(shape(), dtype(), device);
   copy_bytes(*storage(), *result.storage());
+  if (should_record({this})) record(result, std::make_shared<ConvertNode>(*this), {*this});
   return result;
 }
 

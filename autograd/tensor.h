@@ -105,7 +105,8 @@ class Tensor {
   // A copy of the elements, without history.
   Tensor clone() const;
 
-  // Converted copies, without history; *this where nothing changes.
+  // Converted copies; *this where nothing changes. Recorded like every operation, but nothing leads
+  // back through an integer.
   Tensor to(DType dtype) const;
   Tensor to(Device device) const;
 

@@ -202,6 +202,16 @@ TEST_CASE("detach cuts the history and shares the elements") {
   copy.mutable_data<double>()[0] = 6;
   CHECK(x.to_vector<double>() == Values{5, 3});
   CHECK(!copy.requires_grad());
+}
+
+TEST_CASE("a conversion is recorded, through an integer nothing leads back") {
+  const Tensor x = leaf({2, 3}), half = Tensor::full({2}, 0.5).set_requires_grad();
+  sum(x * half.to(DType::float64)).backward();
+  CHECK(gradient(x) == Values{0.5, 0.5});
+  CHECK(half.grad().dtype() == DType::float32);
+  CHECK(gradient(half) == Values{2, 3});
+  CHECK(!x.to(DType::int64).requires_grad());
+  const NoGrad no_grad;
   CHECK(!x.to(DType::float32).requires_grad());
 }
 
