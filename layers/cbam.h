@@ -13,7 +13,7 @@ namespace chalk {
 class ChannelAttention : public Module {
  public:
   explicit ChannelAttention(Index channels, Index reduction = 16)
-      : squeeze(fc.add<Conv2d>(channels, channels / reduction, 1, Conv2dOptions{}, false)),
+      : squeeze(fc.add<Conv2d>(channels, hidden(channels, reduction), 1, Conv2dOptions{}, false)),
         excite((fc.add<ReLU>(),
                 fc.add<Conv2d>(channels / reduction, channels, 1, Conv2dOptions{}, false))) {
     add_module("fc", fc);
@@ -27,6 +27,13 @@ class ChannelAttention : public Module {
 
   Sequential fc;
   Conv2d &squeeze, &excite;  // its two convolutions, named "fc.0" and "fc.2"
+
+ private:
+  static Index hidden(Index channels, Index reduction) {
+    check(reduction >= 1 && channels >= reduction, "ChannelAttention: ", channels,
+          " channels can't be reduced by ", reduction, "; at least one must be left");
+    return channels / reduction;
+  }
 };
 
 // M_s(F) = sigmoid(conv7x7([mean over channels(F); max over channels(F)])), equation 3; returns

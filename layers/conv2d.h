@@ -3,6 +3,7 @@
 
 #include <sstream>
 
+#include "autograd/check.h"
 #include "layers/init.h"
 #include "layers/module.h"
 
@@ -14,12 +15,18 @@ class Conv2d : public Module {
  public:
   Conv2d(Index in, Index out, Index kernel, const Conv2dOptions& options = {},
          bool with_bias = true)
-      : weight(init::fan_in_uniform({kernel, kernel, in / options.groups, out},
-                                    kernel * kernel * in / options.groups)),
-        options_(options) {
+      : options_(options) {
+    check(in >= 1 && out >= 1 && kernel >= 1 && options.stride >= 1 && options.padding >= 0,
+          "Conv2d: ", in, " -> ", out, " channels, kernel ", kernel, ", stride ", options.stride,
+          ", padding ", options.padding, "; the padding must be at least 0, all others at least 1");
+    const Index groups = options.groups;
+    check(groups >= 1 && in % groups == 0 && out % groups == 0, "Conv2d: ", in, " -> ", out,
+          " channels can't be divided into ", groups, " groups");
+    const Index fan_in = kernel * kernel * in / groups;
+    weight = init::fan_in_uniform({kernel, kernel, in / groups, out}, fan_in);
     add_parameter("weight", weight, {3, 2, 0, 1});
     if (!with_bias) return;
-    bias = init::fan_in_uniform({out}, kernel * kernel * in / options.groups);
+    bias = init::fan_in_uniform({out}, fan_in);
     add_parameter("bias", bias);
   }
 

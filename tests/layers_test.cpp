@@ -330,4 +330,11 @@ TEST_CASE("layers say which input they expect") {
   check_error([&] { attention(Tensor::ones({4, 8})); }, {"attention", "[4, 8]"});
   check_error([] { MultiHeadAttention(8, 3); }, {"8 dimensions", "3 heads"});
   check_error([] { ResNet(5); }, {"ResNet", "5 stages"});
+  check_error([] { Conv2d(4, 4, 3, {.groups = 0}); }, {"Conv2d", "4 -> 4 channels", "0 groups"});
+  check_error([] { Conv2d(4, 6, 3, {.groups = 4}); }, {"Conv2d", "4 -> 6 channels", "4 groups"});
+  check_error([] { Conv2d(3, 6, 3, {.groups = 2}); }, {"Conv2d", "3 -> 6 channels", "2 groups"});
+  check_error([] { Conv2d(3, 0, 3); }, {"Conv2d", "3 -> 0 channels"});
+  check_error([] { Conv2d(3, 4, 3, {.stride = 0}); }, {"Conv2d", "stride 0"});
+  check_error([] { ChannelAttention(8); }, {"ChannelAttention", "8 channels", "16"});
+  check_error([] { ChannelAttention(8, 0); }, {"ChannelAttention", "8 channels", "by 0"});
 }
