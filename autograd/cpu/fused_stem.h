@@ -18,8 +18,8 @@ constexpr std::uint8_t no_position = 255;
 // One output pixel for every channel. Since max(., 0) is monotonic it may come after the pooling.
 // winner, if not nullptr, receives the x behind the maximum, even where that is cut off.
 template <typename T>
-void stem_pixel(const Pool2dSizes& sizes, const Window& rows, const Window& columns, const T* image,
-                const T* mean, const T* scale, const T* beta, T* y, T* winner,
+void stem_pixel(const Pool2dSizes& sizes, const PoolWindow& rows, const PoolWindow& columns,
+                const T* image, const T* mean, const T* scale, const T* beta, T* y, T* winner,
                 std::uint8_t* position) {
   for_each_tile(sizes.channels, [&](Index first, auto width) {
     T best[tile_width], best_x[tile_width], m[tile_width], s[tile_width], b[tile_width];
@@ -64,10 +64,10 @@ void batch_norm_max_pool2d(const Pool2dSizes& sizes, const T* x, const T* mean,
   const Index out_height = sizes.out_height(), out_width = sizes.out_width();
   const Index image = sizes.height * sizes.width * sizes.channels;
   parallel_for(sizes.batch * out_height, [&](Index row) {
-    const Window rows(row % out_height, sizes, sizes.height);
+    const PoolWindow rows(row % out_height, sizes, sizes.height);
     for (Index w = 0; w < out_width; ++w) {
       const Index at = (row * out_width + w) * sizes.channels;
-      stem_pixel(sizes, rows, Window(w, sizes, sizes.width), x + row / out_height * image, mean,
+      stem_pixel(sizes, rows, PoolWindow(w, sizes, sizes.width), x + row / out_height * image, mean,
                  scale, beta, y + at, winner ? winner + at : nullptr,
                  position ? position + at : nullptr);
     }

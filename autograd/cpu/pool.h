@@ -10,10 +10,10 @@ namespace chalk::cpu {
 
 // The part of a window that lies inside the image along one direction: i in [begin, end), and the
 // input coordinate of i = 0.
-struct Window {
+struct PoolWindow {
   Index begin, end, origin;
 
-  Window(Index out, const Pool2dSizes& sizes, Index size)
+  PoolWindow(Index out, const Pool2dSizes& sizes, Index size)
       : begin(std::max<Index>(0, sizes.padding - out * sizes.stride)),
         end(std::min(sizes.kernel, size + sizes.padding - out * sizes.stride)),
         origin(out * sizes.stride - sizes.padding) {}
@@ -22,7 +22,7 @@ struct Window {
 // One output pixel: the maximum (NaN counts as larger than all) and the first position of it, for
 // every channel. image, y and position begin at channel 0.
 template <typename T>
-void max_pool_pixel(const Pool2dSizes& sizes, const Window& rows, const Window& columns,
+void max_pool_pixel(const Pool2dSizes& sizes, const PoolWindow& rows, const PoolWindow& columns,
                     const T* image, T* y, std::uint8_t* position) {
   for_each_tile(sizes.channels, [&](Index first, auto width) {
     T best[tile_width];
@@ -55,9 +55,9 @@ void max_pool2d(const Pool2dSizes& sizes, const T* x, T* y, std::uint8_t* positi
   const Index out_height = sizes.out_height(), out_width = sizes.out_width();
   const Index channels = sizes.channels, image = sizes.height * sizes.width * channels;
   parallel_for(sizes.batch * out_height, [&](Index row) {
-    const Window rows(row % out_height, sizes, sizes.height);
+    const PoolWindow rows(row % out_height, sizes, sizes.height);
     for (Index w = 0; w < out_width; ++w) {
-      const Window columns(w, sizes, sizes.width);
+      const PoolWindow columns(w, sizes, sizes.width);
       const Index at = (row * out_width + w) * channels;
       max_pool_pixel(sizes, rows, columns, x + row / out_height * image, y + at, position + at);
     }
@@ -75,7 +75,7 @@ void max_pool_backward_row(const Pool2dSizes& sizes, const std::uint8_t* positio
   const Index first = row < sizes.kernel ? 0 : (row - sizes.kernel) / sizes.stride + 1;
   for (Index out = first; out < out_height && out * sizes.stride <= row; ++out) {
     for (Index w = 0; w < out_width; ++w) {
-      const Window columns(w, sizes, sizes.width);
+      const PoolWindow columns(w, sizes, sizes.width);
       const Index at = ((n * out_height + out) * out_width + w) * channels;
       for (Index j = columns.begin; j < columns.end; ++j) {
         const auto tap = static_cast<std::uint8_t>((row - out * sizes.stride) * sizes.kernel + j);
