@@ -1,7 +1,7 @@
 // Tensor: an n-dimensional array that remembers how it was computed.
 //
 //   Tensor w = Tensor::randn({3, 2}).set_requires_grad();
-//   Tensor loss = sum(square(matmul(x, w)));
+//   Tensor y = matmul(x, w), loss = sum(y * y);
 //   loss.backward();          // walks the recorded operations from loss back to w
 //   std::cout << w.grad();    // d loss / d w
 //
