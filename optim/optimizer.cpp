@@ -57,23 +57,23 @@ AdamW::AdamW(std::vector<Tensor> parameters, const AdamWOptions& options)
       options_(options),
       m_(zeros_like(parameters_)),
       v_(zeros_like(parameters_)),
-      step_count_(Tensor::zeros({}, DType::int64)) {
+      step_counts_(Tensor::zeros({static_cast<Index>(parameters_.size())}, DType::int64)) {
   lr = options.lr;
 }
 
 void AdamW::step() {
-  const Index t = ++*step_count_.mutable_data<std::int64_t>();
+  Index* t = step_counts_.mutable_data<std::int64_t>();
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const Tensor gradient = parameters_[i].grad();
     if (!gradient.defined()) continue;
     const AdamWStep step{lr,           options_.beta1,        options_.beta2,
-                         options_.eps, options_.weight_decay, t};
+                         options_.eps, options_.weight_decay, ++t[i]};
     backend_for(gradient).adamw_step(step, gradient, m_[i], v_[i], parameters_[i]);
   }
 }
 
 std::map<std::string, Tensor> AdamW::state() {
-  std::map<std::string, Tensor> result{{"step", step_count_}};
+  std::map<std::string, Tensor> result{{"step", step_counts_}};
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     result[std::to_string(i) + ".m"] = m_[i];
     result[std::to_string(i) + ".v"] = v_[i];

@@ -59,6 +59,7 @@ class Sgd : public Optimizer {
 //   m = beta1 m + (1 - beta1) g         mean of the gradients
 //   v = beta2 v + (1 - beta2) g^2       mean of their squares
 //   w -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) + lr weight_decay w
+// t counts the steps of each parameter by itself: one that was frozen begins with t = 1.
 struct AdamWOptions {
   double lr = 0.001, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
 };
@@ -72,7 +73,7 @@ class AdamW : public Optimizer {
  private:
   AdamWOptions options_;
   std::vector<Tensor> m_, v_;
-  Tensor step_count_;  // int64 scalar, so that it is part of the state
+  Tensor step_counts_;  // int64, one for each parameter; a tensor, so that it is part of the state
 };
 
 }  // namespace chalk
