@@ -121,6 +121,16 @@ static CbamSizes checked_sizes(const Tensor& x, const CbamParameters& p, const T
   return {x.size(0), x.size(1), x.size(2), channels, hidden};
 }
 
+static Tensor composed_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& p,
+                            const Tensor& running_mean, const Tensor& running_variance,
+                            const BatchNormOptions& options) {
+  const Tensor u = batch_norm(x, p.gamma, p.beta, running_mean, running_variance, options);
+  const auto mlp = [&p](const Tensor& pooled) { return conv2d(relu(conv2d(pooled, p.w1)), p.w2); };
+  const Tensor v = u * sigmoid(mlp(global_average_pool(u)) + mlp(global_max_pool(u)));
+  const Tensor maps = concatenate({mean(v, {3}, true), max(v, {3}, true)}, 3);
+  return relu(v * sigmoid(conv2d(maps, p.w7, {}, {.padding = 3})) + residual);
+}
+
 Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& parameters,
                        Tensor running_mean, Tensor running_variance,
                        const BatchNormOptions& options) {
@@ -128,6 +138,8 @@ Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParame
   check_channels("batch_norm_cbam", x,
                  {&parameters.gamma, &parameters.beta, &running_mean, &running_variance});
   check(x.numel() > 0, "batch_norm_cbam: the input is empty, shape ", x.shape());
+  if (!fusion_enabled())
+    return composed_cbam(x, residual, parameters, running_mean, running_variance, options);
   const BatchNormState norm = batch_norm_state(x, running_mean, running_variance, options);
   const Shape by_pixel = {sizes.batch, sizes.pixels()}, by_channel = {sizes.batch, sizes.channels};
   CbamState state{empty_like(x, {sizes.batch, 2, sizes.channels}),

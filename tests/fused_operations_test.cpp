@@ -11,6 +11,7 @@
 #include "autograd/check.h"
 #include "autograd/cpu/parallel.h"
 #include "autograd/fusion.h"
+#include "autograd/node.h"
 #include "autograd/operations.h"
 
 using namespace chalk;
@@ -72,6 +73,26 @@ void check_close(const Tensors& actual, const Tensors& expected, double toleranc
   }
 }
 
+// Fused and composed, `function` gives the same; composed, its last operation is `last`.
+void check_fusion(const Function& function, const std::vector<Shape>& shapes, bool training,
+                  const std::string& last, double tolerance64, double tolerance32) {
+  CAPTURE(shapes[0]);
+  for (const DType dtype : {DType::float64, DType::float32}) {
+    Tensors composed, fused;
+    {
+      const Fusion off(false);
+      composed = everything(function, shapes, dtype, training);
+    }
+    {
+      const Fusion on(true);
+      fused = everything(function, shapes, dtype, training);
+    }
+    CHECK(composed[0].node()->operation == last);
+    CHECK(fused[0].node()->operation != last);
+    check_close(fused, composed, dtype == DType::float64 ? tolerance64 : tolerance32);
+  }
+}
+
 bool same_bits(const Tensors& a, const Tensors& b) {
   for (std::size_t i = 0; i < a.size(); ++i)
     if (std::memcmp(a[i].storage()->data(), b[i].storage()->data(),
@@ -98,18 +119,8 @@ const PoolCase pool_cases[] = {{{2, 9, 7, 5}, 3, 2, 1},  {{3, 8, 8, 67}, 3, 2, 1
 
 // ---- batch norm, CBAM, residual, ReLU ----
 
-Tensor fused_cbam(Tensors& t, const BatchNormOptions& options) {
+Tensor cbam_function(Tensors& t, const BatchNormOptions& options) {
   return batch_norm_cbam(t[0], t[1], {t[2], t[3], t[4], t[5], t[6]}, t[7], t[8], options);
-}
-
-Tensor composed_cbam(Tensors& t, const BatchNormOptions& options) {
-  const Tensor u = batch_norm(t[0], t[2], t[3], t[7], t[8], options);
-  const auto layers = [&](const Tensor& pooled) {
-    return conv2d(relu(conv2d(pooled, t[4])), t[5]);
-  };
-  const Tensor v = u * sigmoid(layers(global_average_pool(u)) + layers(global_max_pool(u)));
-  const Tensor maps = concatenate({mean(v, {3}, true), max(v, {3}, true)}, 3);
-  return relu(v * sigmoid(conv2d(maps, t[6], {}, {.padding = 3})) + t[1]);
 }
 
 std::vector<Shape> cbam_shapes(const Shape& x, Index hidden) {
@@ -131,19 +142,7 @@ TEST_CASE("batch_norm_max_pool2d equals its parts") {
       const Shape channels = {test.shape.back()};
       const std::vector<Shape> shapes = {test.shape, channels, channels};
       const Function function = max_pool_function(test.kernel, test.stride, test.padding);
-      for (const DType dtype : {DType::float64, DType::float32}) {
-        CAPTURE(test.shape);
-        Tensors composed, fused;
-        {
-          const Fusion off(false);
-          composed = everything(function, shapes, dtype, training);
-        }
-        {
-          const Fusion on(true);
-          fused = everything(function, shapes, dtype, training);
-        }
-        check_close(fused, composed, dtype == DType::float64 ? 1e-12 : 1e-5);
-      }
+      check_fusion(function, shapes, training, "max_pool2d", 1e-12, 1e-5);
     }
   }
 }
@@ -173,21 +172,15 @@ TEST_CASE("batch_norm_max_pool2d names what is wrong") {
 
 TEST_CASE("batch_norm_cbam equals its parts") {
   for (const bool training : {true, false}) {
-    for (const std::vector<Shape>& shapes : cbam_cases) {
-      for (const DType dtype : {DType::float64, DType::float32}) {
-        CAPTURE(shapes[0]);
-        const Tensors fused = everything(fused_cbam, shapes, dtype, training);
-        const Tensors composed = everything(composed_cbam, shapes, dtype, training);
-        check_close(fused, composed, dtype == DType::float64 ? 1e-11 : 3e-5);
-      }
-    }
+    for (const std::vector<Shape>& shapes : cbam_cases)
+      check_fusion(cbam_function, shapes, training, "relu", 1e-11, 3e-5);
   }
 }
 
 TEST_CASE("batch_norm_cbam keeps NaN") {
   Tensors inputs = inputs_of(cbam_shapes({1, 3, 3, 4}, 2), DType::float32);
   inputs[0].mutable_data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
-  for (const double value : fused_cbam(inputs, {.training = false}).to_vector<double>())
+  for (const double value : cbam_function(inputs, {.training = false}).to_vector<double>())
     CHECK(std::isnan(value));  // the spatial attention sees all of the image
 }
 
@@ -196,7 +189,8 @@ TEST_CASE("the number of threads changes no bit of a fused operation") {
   const std::vector<Shape> shapes = {{3, 8, 8, 67}, {67}, {67}};
   const auto run = [&](int threads) {
     const Threads scope(threads);
-    Tensors results = everything(fused_cbam, cbam_shapes({5, 9, 7, 67}, 4), DType::float32, true);
+    Tensors results =
+        everything(cbam_function, cbam_shapes({5, 9, 7, 67}, 4), DType::float32, true);
     for (const Tensor& result :
          everything(max_pool_function(3, 2, 1), shapes, DType::float32, true))
       results.push_back(result);

@@ -411,8 +411,7 @@ Operation conv2d_entry() {
                      {[] {
                         conv2d(zeros({1, 3, 3, 1}), Tensor::zeros({1, 1, 1, 2}));
                       },
-                      {"conv2d", "float64", "float32"}}},
-          .has_rungs = true};
+                      {"conv2d", "float64", "float32"}}}};
 }
 
 std::vector<Operation> pools() {

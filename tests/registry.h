@@ -33,7 +33,6 @@ struct Operation {
   std::vector<ShapeError> errors;
   bool differentiable = true;
   bool empty_is_error = false;  // one of the errors is that of an empty tensor
-  bool has_rungs = false;       // it is a convolution, or made of some
 };
 
 const std::vector<Operation>& registry();
