@@ -64,11 +64,12 @@ class Backend {
   virtual void cast(const Tensor& x, Tensor& y) = 0;
 
   // to[to_offset + r * to_stride + i] = from[from_offset + r * from_stride + i]
-  // for r < rows, i < length: what slices and concatenations are made of.
+  // for r < rows, i < length: what slices and concatenations are made of. Both of any one type.
   virtual void copy_rows(Index rows, Index length, const Tensor& from, Index from_offset,
                          Index from_stride, Tensor& to, Index to_offset, Index to_stride) = 0;
 
-  // y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]: axis a of y is axis axes[a] of x.
+  // y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]: axis a of y is axis axes[a] of x. Both of any
+  // one type.
   virtual void permute(const Tensor& x, const std::vector<Index>& axes, Tensor& y) = 0;
 
   // y_i = number (counter + i) of the stream `seed`: Generator::uniform_at, in [0, 1); in float32

@@ -39,6 +39,11 @@ Tensor reshape(const Tensor& x, Shape shape) {
   return y;
 }
 
+// Elements of any type are arranged alike, so any backend of the device will do.
+static Backend& mover(const Tensor& x) {
+  return backend(x.device(), DType::float32);
+}
+
 // ---- permute ----
 
 static Tensor permuted(const Tensor& x, const std::vector<Index>& axes) {
@@ -46,7 +51,7 @@ static Tensor permuted(const Tensor& x, const std::vector<Index>& axes) {
   for (Index axis : axes)
     shape.push_back(x.size(axis));
   Tensor y = empty_like(x, shape);
-  backend_for(x).permute(x, axes, y);
+  mover(x).permute(x, axes, y);
   return y;
 }
 
@@ -95,16 +100,16 @@ Tensor transpose(const Tensor& x, Index axis0, Index axis1) {
 static void copy_out(const Tensor& whole, Index axis, Index begin, Tensor& part) {
   const AxisSizes from = along(whole.shape(), axis), to = along(part.shape(), axis);
   const Index length = to.length * to.inner;
-  backend_for(whole).copy_rows(from.outer, length, whole, begin * from.inner,
-                               from.length * from.inner, part, 0, length);
+  mover(whole).copy_rows(from.outer, length, whole, begin * from.inner, from.length * from.inner,
+                         part, 0, length);
 }
 
 // whole[..., begin : begin + size of part, ...] = part
 static void copy_in(const Tensor& part, Index axis, Index begin, Tensor& whole) {
   const AxisSizes from = along(part.shape(), axis), to = along(whole.shape(), axis);
   const Index length = from.length * from.inner;
-  backend_for(whole).copy_rows(from.outer, length, part, 0, length, whole, begin * to.inner,
-                               to.length * to.inner);
+  mover(whole).copy_rows(from.outer, length, part, 0, length, whole, begin * to.inner,
+                         to.length * to.inner);
 }
 
 static Shape with_size(Shape shape, Index axis, Index size) {

@@ -57,7 +57,7 @@ Tensor max(const Tensor& x, const std::vector<Index>& axes = {}, bool keepdim = 
 // int64: where along the axis the first maximum is. No gradient.
 Tensor argmax(const Tensor& x, Index axis = -1, bool keepdim = false);
 
-// ---- movement.cpp: the same elements, arranged otherwise ----
+// ---- movement.cpp: the same elements, of any type, arranged otherwise ----
 
 // One size may be -1: what is left. Shares the elements.
 Tensor reshape(const Tensor& x, Shape shape);

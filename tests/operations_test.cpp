@@ -262,6 +262,23 @@ TEST_CASE("undefined inputs, and inputs of another type than the first, are erro
   });
 }
 
+TEST_CASE("operations that only arrange elements do so for every type") {
+  for_every_case([](const Operation& operation, const Case& test, const std::string& name) {
+    if (!operation.any_type) return;
+    for (const DType dtype : {DType::int64, DType::uint8}) {
+      INFO(name, " ", std::string(to_string(dtype)));
+      Tensors inputs = inputs_of(name, DType::float64), converted;
+      for (Tensor& input : inputs) {
+        input = (input.detach() * 50.0 + 100.0).to(dtype).to(DType::float64);
+        converted.push_back(input.to(dtype));
+      }
+      const Tensor y = test.function(converted);
+      CHECK(y.dtype() == dtype);
+      check_close("output", y, test.function(inputs), 0);
+    }
+  });
+}
+
 // ---- special values ----
 
 TEST_CASE("relu has no gradient at 0") {

@@ -140,7 +140,7 @@ std::vector<Operation> elementwise() {
         operators('*', "multiply", operator*, operator*, operator*),
         operators('/', "divide", operator/, operator/, operator/)})
     all.insert(all.end(), forms.begin(), forms.end());
-  all.push_back(of_one_variable("operator-(Tensor)", "", operator-));
+  all.push_back(of_one_variable("operator-(Tensor)", "multiply", operator-));
   all.push_back(of_one_variable("exp", "exp", exp));
   all.push_back(of_one_variable("log", "log", log));
   all.push_back(of_one_variable("sqrt", "sqrt", sqrt));
@@ -595,11 +595,13 @@ Operation dropout_entry() {
 const std::vector<Operation>& registry() {
   static const std::vector<Operation> all = [] {
     std::vector<Operation> list;
+    std::vector<Operation> movements = {reshape_entry(), permute_entry(), transpose_entry(),
+                                        concatenate_entry(), slice_entry()};
+    for (Operation& movement : movements)
+      movement.any_type = true;
     for (const std::vector<Operation>& family :
-         {elementwise(), reductions(),
-          std::vector<Operation>{reshape_entry(), permute_entry(), transpose_entry(),
-                                 concatenate_entry(), slice_entry()},
-          products(), softmaxes(), std::vector<Operation>{conv2d_entry()}, pools(), norms(),
+         {elementwise(), reductions(), movements, products(), softmaxes(),
+          std::vector<Operation>{conv2d_entry()}, pools(), norms(),
           std::vector<Operation>{stem_entry(), cbam_entry()},
           std::vector<Operation>{dropout_entry()}})
       list.insert(list.end(), family.begin(), family.end());

@@ -33,6 +33,7 @@ struct Operation {
   std::vector<ShapeError> errors;
   bool differentiable = true;
   bool empty_is_error = false;  // one of the errors is that of an empty tensor
+  bool any_type = false;        // it only arranges elements, of whatever type
 };
 
 const std::vector<Operation>& registry();

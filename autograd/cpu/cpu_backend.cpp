@@ -64,6 +64,21 @@ static Index rows_of(const Tensor& x) {
   return x.numel() / std::max<Index>(1, columns_of(x));
 }
 
+// Calls body with a 0 of the C++ type that stands behind dtype.
+template <typename Body>
+static void with_type(DType dtype, const Body& body) {
+  switch (dtype) {
+    case DType::float32:
+      return body(float{0});
+    case DType::float64:
+      return body(double{0});
+    case DType::int64:
+      return body(std::int64_t{0});
+    case DType::uint8:
+      return body(std::uint8_t{0});
+  }
+}
+
 template <typename T>
 class CpuBackend final : public Backend {
  public:
@@ -74,27 +89,28 @@ class CpuBackend final : public Backend {
   }
 
   void cast(const Tensor& x, Tensor& y) override {
-    if (x.dtype() != dtype_of<T>()) return cast_from(x, y);
-    switch (y.dtype()) {
-      case DType::float32:
-        return cpu::cast(x.numel(), in(x), y.mutable_data<float>());
-      case DType::float64:
-        return cpu::cast(x.numel(), in(x), y.mutable_data<double>());
-      case DType::int64:
-        return cpu::cast(x.numel(), in(x), y.mutable_data<std::int64_t>());
-      case DType::uint8:
-        return cpu::cast(x.numel(), in(x), y.mutable_data<std::uint8_t>());
-    }
+    if (x.dtype() == dtype_of<T>())
+      with_type(y.dtype(),
+                [&](auto to) { cpu::cast(x.numel(), in(x), y.mutable_data<decltype(to)>()); });
+    else
+      with_type(x.dtype(),
+                [&](auto from) { cpu::cast(x.numel(), x.data<decltype(from)>(), out(y)); });
   }
 
   void copy_rows(Index rows, Index length, const Tensor& from, Index from_offset, Index from_stride,
                  Tensor& to, Index to_offset, Index to_stride) override {
-    cpu::copy_rows(rows, length, in(from) + from_offset, from_stride, out(to) + to_offset,
-                   to_stride);
+    with_type(from.dtype(), [&](auto element) {
+      using E = decltype(element);
+      cpu::copy_rows(rows, length, from.data<E>() + from_offset, from_stride,
+                     to.mutable_data<E>() + to_offset, to_stride);
+    });
   }
 
   void permute(const Tensor& x, const std::vector<Index>& axes, Tensor& y) override {
-    cpu::permute(x.shape(), axes, in(x), out(y));
+    with_type(x.dtype(), [&](auto element) {
+      using E = decltype(element);
+      cpu::permute(x.shape(), axes, x.data<E>(), y.mutable_data<E>());
+    });
   }
 
   void uniform(std::uint64_t seed, std::uint64_t counter, Tensor& y) override {
@@ -320,19 +336,6 @@ class CpuBackend final : public Backend {
   }
 
   PackedCache<T> packed_;  // of weights used outside of training
-
-  static void cast_from(const Tensor& x, Tensor& y) {
-    switch (x.dtype()) {
-      case DType::float32:
-        return cpu::cast(x.numel(), x.data<float>(), out(y));
-      case DType::float64:
-        return cpu::cast(x.numel(), x.data<double>(), out(y));
-      case DType::int64:
-        return cpu::cast(x.numel(), x.data<std::int64_t>(), out(y));
-      case DType::uint8:
-        return cpu::cast(x.numel(), x.data<std::uint8_t>(), out(y));
-    }
-  }
 };
 
 }  // namespace cpu
