@@ -1,5 +1,7 @@
-// Small helpers that operations share: axes, and a tensor seen along one of them.
+// Small helpers that operations share: checks, axes, and a tensor seen along one of them.
 #pragma once
+
+#include <initializer_list>
 
 #include "autograd/backend.h"
 #include "autograd/check.h"
@@ -13,6 +15,26 @@ inline Tensor empty_like(const Tensor& like, Shape shape) {
 }
 inline Tensor empty_like(const Tensor& like) {
   return empty_like(like, like.shape());
+}
+
+// What an operation checks first, so that its errors name it: all tensors are defined;
+inline void check_defined(const char* operation, std::initializer_list<const Tensor*> tensors) {
+  for (const Tensor* tensor : tensors)
+    check(tensor->defined(), operation,
+          ": an undefined tensor was given; grad() is undefined before backward()");
+}
+
+// and they are of one type, float32 or float64, and on one device.
+inline void check_floating(const char* operation, std::initializer_list<const Tensor*> tensors) {
+  check_defined(operation, tensors);
+  const Tensor& first = **tensors.begin();
+  check(first.is_floating(), operation, ": works on float32 and float64 tensors, not on ",
+        to_string(first.dtype()), "; convert by to()");
+  for (const Tensor* tensor : tensors)
+    check(tensor->dtype() == first.dtype() && tensor->device() == first.device(), operation,
+          ": the first tensor is ", to_string(first.dtype()), " on ", to_string(first.device()),
+          ", another ", to_string(tensor->dtype()), " on ", to_string(tensor->device()),
+          "; convert one by to()");
 }
 
 // From -dim .. dim - 1 to 0 .. dim - 1.

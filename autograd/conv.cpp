@@ -34,12 +34,11 @@ struct Conv2dNode final : Node {
 
 static Conv2dSizes checked_sizes(const Tensor& input, const Tensor& weight,
                                  const Conv2dOptions& options) {
+  check_floating("conv2d", {&input, &weight});
   check(input.dim() == 4 && weight.dim() == 4, "conv2d: input ", input.shape(), ", weight ",
         weight.shape(),
         "; expected [batch, height, width, channels] and [kernel height, "
         "kernel width, input channels / groups, output channels]");
-  check(input.dtype() == weight.dtype(), "conv2d: input is ", to_string(input.dtype()),
-        ", weight is ", to_string(weight.dtype()), "; convert one by to()");
   check(options.stride >= 1 && options.padding >= 0 && options.groups >= 1, "conv2d: stride ",
         options.stride, ", padding ", options.padding, ", groups ", options.groups,
         "; stride and groups must be at least 1, padding at least 0");
@@ -62,8 +61,11 @@ static Conv2dSizes checked_sizes(const Tensor& input, const Tensor& weight,
 Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias,
               const Conv2dOptions& options) {
   const Conv2dSizes sizes = checked_sizes(input, weight, options);
-  check(!bias.defined() || bias.shape() == Shape{sizes.out_channels}, "conv2d: bias has the shape ",
-        bias.defined() ? bias.shape() : Shape{}, ", expected [", sizes.out_channels, "]");
+  if (bias.defined()) {
+    check_floating("conv2d", {&input, &bias});
+    check(bias.shape() == Shape{sizes.out_channels}, "conv2d: bias has the shape ", bias.shape(),
+          ", expected [", sizes.out_channels, "]");
+  }
   Tensor y =
       empty_like(input, {sizes.batch, sizes.out_height(), sizes.out_width(), sizes.out_channels});
   backend_for(input).conv2d(sizes, input, weight, y);

@@ -1,8 +1,7 @@
 // Arithmetic with broadcasting, and functions of one variable.
 #include <algorithm>
 
-#include "autograd/backend.h"
-#include "autograd/check.h"
+#include "autograd/axes.h"
 #include "autograd/node.h"
 #include "autograd/operations.h"
 
@@ -11,9 +10,7 @@ namespace chalk {
 // ---- broadcasting ----
 
 static Shape broadcast_shape(const char* operation, const Tensor& a, const Tensor& b) {
-  check(a.dtype() == b.dtype() && a.device() == b.device(), operation, ": the first tensor is ",
-        to_string(a.dtype()), " on ", to_string(a.device()), ", the second ", to_string(b.dtype()),
-        " on ", to_string(b.device()), "; convert one by to()");
+  check_floating(operation, {&a, &b});
   Shape result = a.dim() >= b.dim() ? a.shape() : b.shape();
   const Shape& shorter = a.dim() >= b.dim() ? b.shape() : a.shape();
   const std::size_t missing = result.size() - shorter.size();
@@ -29,8 +26,7 @@ static Shape broadcast_shape(const char* operation, const Tensor& a, const Tenso
 }
 
 static Tensor binary(const char* operation, Binary f, const Tensor& a, const Tensor& b) {
-  Tensor y(broadcast_shape(operation, a, b), a.dtype(), a.device());
-  ErrorScope scope(operation);
+  Tensor y = empty_like(a, broadcast_shape(operation, a, b));
   backend_for(a).binary(f, a, b, y);
   return y;
 }
@@ -132,6 +128,7 @@ Tensor divide(const Tensor& a, const Tensor& b) {
 // ---- with a scalar ----
 
 static Tensor scalar_like(const Tensor& x, double value) {
+  if (!x.defined()) return x;  // add() and the others say so
   return Tensor::full({}, value, x.dtype(), x.device());
 }
 
@@ -169,8 +166,8 @@ struct UnaryNode final : Node {
 };
 
 static Tensor unary(const char* name, Unary f, const Tensor& x) {
-  Tensor y(x.shape(), x.dtype(), x.device());
-  ErrorScope scope(name);
+  check_floating(name, {&x});
+  Tensor y = empty_like(x);
   backend_for(x).unary(f, x, y);
   if (should_record({&x})) {
     const Tensor& saved = f == Unary::log ? x : y;

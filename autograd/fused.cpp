@@ -106,6 +106,7 @@ struct BatchNormCbamNode final : Node {
 };
 
 static CbamSizes checked_sizes(const Tensor& x, const CbamParameters& p, const Tensor& residual) {
+  check_floating("batch_norm_cbam", {&x, &residual, &p.gamma, &p.beta, &p.w1, &p.w2, &p.w7});
   check(x.dim() == 4 && residual.shape() == x.shape(), "batch_norm_cbam: input ", x.shape(),
         ", residual ", residual.shape(), "; both must be [batch, height, width, channels]");
   check(p.w1.dim() == 4 && p.w1.size(2) == x.size(3), "batch_norm_cbam: input has ", x.size(3),

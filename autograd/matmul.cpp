@@ -57,9 +57,9 @@ struct MatmulNode final : Node {
 };
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
-  check(a.dim() >= 2 && b.dim() >= 2 && a.size(-1) == b.size(-2) && a.dtype() == b.dtype(),
-        "matmul: shapes ", a.shape(), " ", to_string(a.dtype()), " and ", b.shape(), " ",
-        to_string(b.dtype()), "; the first must be [..., m, k] and the second [..., k, n]");
+  check_floating("matmul", {&a, &b});
+  check(a.dim() >= 2 && b.dim() >= 2 && a.size(-1) == b.size(-2), "matmul: shapes ", a.shape(),
+        " and ", b.shape(), "; the first must be [..., m, k] and the second [..., k, n]");
   const Shape a_batch(a.shape().begin(), a.shape().end() - 2);
   const Shape b_batch(b.shape().begin(), b.shape().end() - 2);
   check(a_batch == b_batch || a_batch.empty() || b_batch.empty(), "matmul: shapes ", a.shape(),
@@ -76,6 +76,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 }
 
 Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value) {
+  check_floating("scaled_dot_product_attention", {&query, &key, &value});
   ErrorScope scope("scaled_dot_product_attention");
   const double scale = 1 / std::sqrt(static_cast<double>(query.size(-1)));
   const Tensor scores = matmul(query, transpose(key)) * scale;  // [..., t, s]

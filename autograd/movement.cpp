@@ -19,6 +19,7 @@ struct ReshapeNode final : Node {
 };
 
 Tensor reshape(const Tensor& x, Shape shape) {
+  check_defined("reshape", {&x});
   for (Index size : shape)
     check(size >= -1, "reshape: there is no shape ", shape);
   check(std::count(shape.begin(), shape.end(), -1) <= 1, "reshape: only one size of ", shape,
@@ -69,6 +70,7 @@ struct PermuteNode final : Node {
 };
 
 Tensor permute(const Tensor& x, const std::vector<Index>& axes) {
+  check_defined("permute", {&x});
   check(static_cast<Index>(axes.size()) == x.dim(), "permute: ", axes.size(),
         " axes given for a tensor of shape ", x.shape());
   std::vector<Index> positive;
@@ -85,6 +87,7 @@ Tensor permute(const Tensor& x, const std::vector<Index>& axes) {
 }
 
 Tensor transpose(const Tensor& x, Index axis0, Index axis1) {
+  check_defined("transpose", {&x});
   std::vector<Index> axes;
   for (Index axis = 0; axis < x.dim(); ++axis)
     axes.push_back(axis);
@@ -132,6 +135,7 @@ struct SliceNode final : Node {
 };
 
 Tensor slice(const Tensor& x, Index axis, Index begin, Index end) {
+  check_defined("slice", {&x});
   axis = positive_axis("slice", x, axis);
   check(0 <= begin && begin <= end && end <= x.size(axis), "slice: [", begin, ", ", end,
         ") of axis ", axis, " of a tensor with shape ", x.shape());
@@ -166,6 +170,8 @@ struct ConcatenateNode final : Node {
 Tensor concatenate(const std::vector<Tensor>& tensors, Index axis) {
   check(!tensors.empty(), "concatenate: no tensors given");
   const Tensor& first = tensors[0];
+  for (const Tensor& tensor : tensors)
+    check_defined("concatenate", {&tensor});
   axis = positive_axis("concatenate", first, axis);
   Index total = 0;
   for (const Tensor& tensor : tensors) {

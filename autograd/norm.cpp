@@ -9,12 +9,13 @@ namespace chalk {
 
 void check_channels(const char* operation, const Tensor& x,
                     std::initializer_list<const Tensor*> parameters) {
+  check_floating(operation, {&x});
   check(x.dim() >= 1, operation, ": the input must have at least one axis");
-  for (const Tensor* parameter : parameters)
-    check(parameter->shape() == Shape{x.size(-1)} && parameter->dtype() == x.dtype(), operation,
-          ": input has ", x.size(-1), " channels, a parameter has the shape ", parameter->shape(),
-          "; input ", x.shape(), " ", to_string(x.dtype()), ", parameter ",
-          to_string(parameter->dtype()));
+  for (const Tensor* parameter : parameters) {
+    check_floating(operation, {&x, parameter});
+    check(parameter->shape() == Shape{x.size(-1)}, operation, ": input has ", x.size(-1),
+          " channels, a parameter has the shape ", parameter->shape(), "; input ", x.shape());
+  }
 }
 
 // ---- batch norm ----

@@ -23,6 +23,7 @@ struct MaxPool2dNode final : Node {
 
 Pool2dSizes max_pool2d_sizes(const char* operation, const Tensor& input, Index kernel, Index stride,
                              Index padding) {
+  check_floating(operation, {&input});
   check(input.dim() == 4, operation, ": input ", input.shape(),
         "; expected [batch, height, width, channels]");
   check(kernel >= 1 && kernel <= 15 && stride >= 1 && padding >= 0 && padding <= kernel / 2,
@@ -48,12 +49,14 @@ Tensor max_pool2d(const Tensor& input, Index kernel, Index stride, Index padding
 }
 
 Tensor global_average_pool(const Tensor& input) {
+  check_floating("global_average_pool", {&input});
   check(input.dim() == 4, "global_average_pool: input ", input.shape(),
         "; expected [batch, height, width, channels]");
   return mean(input, {1, 2}, true);
 }
 
 Tensor global_max_pool(const Tensor& input) {
+  check_floating("global_max_pool", {&input});
   check(input.dim() == 4, "global_max_pool: input ", input.shape(),
         "; expected [batch, height, width, channels]");
   return max(input, {1, 2}, true);

@@ -71,6 +71,7 @@ struct SumNode final : Node {
 };
 
 Tensor sum(const Tensor& x, const std::vector<Index>& axes, bool keepdim) {
+  check_floating("sum", {&x});
   const std::vector<Index> reduced = sorted_axes("sum", x, axes);
   Tensor y = x.detach();
   for (const AxisSizes& run : runs_of(x.shape(), reduced)) {
@@ -85,6 +86,7 @@ Tensor sum(const Tensor& x, const std::vector<Index>& axes, bool keepdim) {
 }
 
 Tensor mean(const Tensor& x, const std::vector<Index>& axes, bool keepdim) {
+  check_floating("mean", {&x});
   Tensor total = sum(x, axes, keepdim);
   const double count = static_cast<double>(x.numel()) / static_cast<double>(total.numel());
   return total / count;
@@ -118,6 +120,7 @@ static Tensor max_along(const Tensor& x, const AxisSizes& sizes, Tensor& positio
 }
 
 Tensor max(const Tensor& x, const std::vector<Index>& axes, bool keepdim) {
+  check_floating("max", {&x});
   const std::vector<Index> reduced = sorted_axes("max", x, axes);
   Tensor y = x, position;
   for (const AxisSizes& run : runs_of(x.shape(), reduced))
@@ -126,6 +129,7 @@ Tensor max(const Tensor& x, const std::vector<Index>& axes, bool keepdim) {
 }
 
 Tensor argmax(const Tensor& x, Index axis, bool keepdim) {
+  check_floating("argmax", {&x});
   const Index positive = positive_axis("argmax", x, axis);
   Tensor position;
   max_along(x.detach(), along(x.shape(), positive), position);

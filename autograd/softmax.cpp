@@ -9,6 +9,7 @@ namespace chalk {
 using LastAxisFunction = Tensor (*)(const Tensor&);
 
 static Tensor over_axis(const char* name, const Tensor& x, Index axis, LastAxisFunction function) {
+  check_floating(name, {&x});
   axis = positive_axis(name, x, axis);
   if (axis == x.dim() - 1) return function(x);
   return transpose(function(transpose(x, axis, -1)), axis, -1);
@@ -82,6 +83,8 @@ struct CrossEntropyNode final : Node {
 };
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
+  check_floating("cross_entropy", {&logits});
+  check_defined("cross_entropy", {&labels});
   check(logits.dim() == 2 && labels.shape() == Shape{logits.size(0)} &&
             labels.dtype() == DType::int64,
         "cross_entropy: logits ", logits.shape(), " and labels ", labels.shape(), " ",
