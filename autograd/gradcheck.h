@@ -15,7 +15,8 @@ struct GradcheckOptions {
   double tolerance = 1e-6;
 
   // 0: every element of every input. Else that many random directions v over all inputs, checked
-  // by the derivative along v: for functions of many variables.
+  // by the derivative along v: for functions of many variables. If one fails, every element is
+  // checked after all, to name the worst.
   int projections = 0;
   std::uint64_t seed = 0;
 };
