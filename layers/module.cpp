@@ -146,7 +146,7 @@ void Module::load_state_dict(const StateDict& state) {
   }
 }
 
-// ---- summary ----
+// ---- printing ----
 
 static std::string with_commas(Index number) {
   std::string digits = std::to_string(number);
@@ -155,7 +155,7 @@ static std::string with_commas(Index number) {
   return digits;
 }
 
-void Module::summarise(const std::string& name, int depth, std::string& text) const {
+void Module::print(const std::string& name, int depth, std::ostream& out) const {
   std::string line(static_cast<std::size_t>(2 * depth), ' ');
   line += (name.empty() ? "" : name + ": ") + describe();
   for (const Named& parameter : parameters_)
@@ -163,15 +163,14 @@ void Module::summarise(const std::string& name, int depth, std::string& text) co
   const std::string count = with_commas(parameter_count());
   const std::size_t width = std::max<std::size_t>(line.size() + 2 + count.size(), 100);
   line.resize(width - count.size(), ' ');
-  text += line + count + '\n';
+  out << line << count << '\n';
   for (const Child& child : children_)
-    child.module->summarise(child.name, depth + 1, text);
+    child.module->print(child.name, depth + 1, out);
 }
 
-std::string Module::summary() const {
-  std::string text;
-  summarise("", 0, text);
-  return text;
+std::ostream& operator<<(std::ostream& out, const Module& module) {
+  module.print("", 0, out);
+  return out;
 }
 
 }  // namespace chalk

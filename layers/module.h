@@ -14,6 +14,7 @@
 // names make the paths of PyTorch's state_dict ("hidden.weight") and of error messages.
 #pragma once
 
+#include <iosfwd>
 #include <map>
 #include <string>
 #include <vector>
@@ -71,7 +72,7 @@ class Module {
   void load_state_dict(const StateDict& state);
 
   // The module as a tree, a line per part, with shapes and numbers of parameters.
-  std::string summary() const;
+  friend std::ostream& operator<<(std::ostream& out, const Module& module);
 
  protected:
   void add_parameter(const std::string& name, Tensor& tensor, std::vector<Index> file_axes = {});
@@ -91,7 +92,7 @@ class Module {
   };
   void collect(const std::string& prefix, std::vector<Named> Module::*list,
                std::vector<Named>& all) const;
-  void summarise(const std::string& name, int depth, std::string& text) const;
+  void print(const std::string& name, int depth, std::ostream& out) const;
 
   std::string name_;  // the last part of the path
   std::vector<Named> parameters_, buffers_;

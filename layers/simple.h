@@ -1,6 +1,8 @@
 // Layers without parameters, for use in a Sequential.
 #pragma once
 
+#include <sstream>
+
 #include "layers/module.h"
 
 namespace chalk {
@@ -21,7 +23,11 @@ class Dropout : public Module {
  public:
   explicit Dropout(double p) : p_(p) {}
   Tensor forward(const Tensor& x) override { return is_training() ? dropout(x, p_) : x; }
-  std::string describe() const override { return "Dropout"; }
+  std::string describe() const override {
+    std::ostringstream text;
+    text << "Dropout(p " << p_ << ")";
+    return text.str();
+  }
 
  private:
   double p_;
@@ -32,7 +38,10 @@ class MaxPool2d : public Module {
   MaxPool2d(Index kernel, Index stride, Index padding = 0)
       : kernel_(kernel), stride_(stride), padding_(padding) {}
   Tensor forward(const Tensor& x) override { return max_pool2d(x, kernel_, stride_, padding_); }
-  std::string describe() const override { return "MaxPool2d"; }
+  std::string describe() const override {
+    return "MaxPool2d(kernel " + std::to_string(kernel_) + ", stride " + std::to_string(stride_) +
+           ", padding " + std::to_string(padding_) + ")";
+  }
 
  private:
   Index kernel_, stride_, padding_;

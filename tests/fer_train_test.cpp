@@ -52,9 +52,11 @@ std::string signalled_run(const FerFolder& folder, const std::string& out, int s
          signal + " $!; wait $!";
 }
 
-void train_quietly(const fer::TrainOptions& options) {
+// Returns what it would have printed.
+std::string train_quietly(const fer::TrainOptions& options) {
   CapturedOutput output;
   fer::train(options);
+  return output.text();
 }
 
 }  // namespace
@@ -186,7 +188,7 @@ TEST_CASE("without shuffling a run begins with the first images of the list") {
   const FerFolder folder("fer_order");
   fer::TrainOptions options = tiny_run(folder, "weights");
   options.steps = 1;
-  train_quietly(options);
+  CHECK(!contains(train_quietly(options), "Conv2d"));
   const std::string weights = options.out + "/last.safetensors";
 
   options = tiny_run(folder, "ordered");
@@ -194,7 +196,10 @@ TEST_CASE("without shuffling a run begins with the first images of the list") {
   options.shuffle = false;
   options.seed = 7;
   options.steps = 1;
-  train_quietly(options);
+  options.summary = true;
+  const std::string printed = train_quietly(options);
+  CHECK(contains(printed, "conv1: Conv2d(3 -> 64, kernel 7x7, stride 2, padding 3)"));
+  CHECK(contains(printed, "3,273,363\n"));
 
   FerNet model;
   fer::load_weights(weights, model);

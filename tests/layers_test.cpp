@@ -1,4 +1,4 @@
-// Layers against PyTorch's, by its weights; initial values, state_dict, train and eval, summary.
+// Layers against PyTorch's, by its weights; initial values, state_dict, train and eval, printing.
 #include <memory>
 #include <thread>
 
@@ -310,16 +310,22 @@ TEST_CASE("state_dict is a copy, parameters are handles") {
   CHECK(!linear.state_dict().at("weight").requires_grad());
 }
 
-TEST_CASE("summary shows the tree with shapes and counts") {
-  const std::string text = two_linear()->summary();
+TEST_CASE("a module is printed as a tree with shapes and counts") {
+  const auto printed = [](const Module& module) {
+    std::ostringstream text;
+    text << module;
+    return text.str();
+  };
   const auto line = [](const std::string& start, const std::string& count) {
     return start + std::string(100 - start.size() - count.size(), ' ') + count + "\n";
   };
-  CHECK(text ==
+  CHECK(printed(*two_linear()) ==
         line("Sequential", "32") + line("  0: Linear(3 -> 5)  weight [3, 5]  bias [5]", "20") +
             line("  1: Tanh", "0") + line("  2: Linear(5 -> 2)  weight [5, 2]  bias [2]", "12"));
-  CHECK(Conv2d(64, 128, 3, {.stride = 2, .padding = 1}, false).summary().ends_with(" 73,728\n"));
-  CHECK(Linear(1000, 1233).summary().ends_with(" 1,234,233\n"));
+  CHECK(printed(Conv2d(64, 128, 3, {.stride = 2}, false)).ends_with(" 73,728\n"));
+  CHECK(printed(Linear(1000, 1233)).ends_with(" 1,234,233\n"));
+  CHECK(printed(Dropout(0.25)) == line("Dropout(p 0.25)", "0"));
+  CHECK(printed(MaxPool2d(3, 2, 1)) == line("MaxPool2d(kernel 3, stride 2, padding 1)", "0"));
 }
 
 TEST_CASE("layers say which input they expect") {

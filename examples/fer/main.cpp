@@ -50,6 +50,7 @@ void add_train(CLI::App& app, TrainOptions& options) {
   train.add_option("--steps", options.steps, "stop when the run has done this many [no limit]");
   train.add_option("--save-every", options.save_every, "steps from one checkpoint to the next")
       ->capture_default_str();
+  train.add_flag("--summary", options.summary, "first print the network, a line for each part");
   train.add_option("--device", options.device, "cpu or cuda [cpu]");
   train.add_option("--threads", options.threads, "threads that compute [one for each core]");
   train.add_option("--workers", options.workers, "threads that prepare images [2]");

@@ -49,6 +49,7 @@ struct TrainOptions {
   bool resume = false;
   std::optional<Index> steps;  // stop when the run has done this many; else at the recipe's end
   Index save_every = 100;      // steps from one checkpoint to the next
+  bool summary = false;        // first print the network
 
   // Instead of what the recipe or, on resuming, the run's config.json says.
   std::optional<Index> epochs, augment_epochs, batch, image_size, heads, seed;

@@ -28,6 +28,7 @@ class Run {
   bool train();
 
   const RunState& state() const { return state_; }
+  const FerNet& model() const { return model_; }
 
  private:
   bool train_epoch();
@@ -275,6 +276,7 @@ void train(const TrainOptions& given) {
   catch_stop_signals();
   try {
     run.open();
+    if (options.summary) std::cout << run.model();
     print_plan(options, config, run.state());
     const bool finished = run.train();
     print_end(options, run.state(), finished);
