@@ -17,14 +17,14 @@ inline Tensor empty_like(const Tensor& like) {
   return empty_like(like, like.shape());
 }
 
-// What an operation checks first, so that its errors name it: all tensors are defined;
+// What an operation checks first, so that its errors name it: that all tensors are defined.
 inline void check_defined(const char* operation, std::initializer_list<const Tensor*> tensors) {
   for (const Tensor* tensor : tensors)
     check(tensor->defined(), operation,
           ": an undefined tensor was given; grad() is undefined before backward()");
 }
 
-// and they are of one type, float32 or float64, and on one device.
+// And that they are of one type, float32 or float64, and on one device.
 inline void check_floating(const char* operation, std::initializer_list<const Tensor*> tensors) {
   check_defined(operation, tensors);
   const Tensor& first = **tensors.begin();
