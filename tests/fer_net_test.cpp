@@ -49,12 +49,12 @@ Tensor labels(Index step, Index batch) {
   return Tensor::from(values, {batch});
 }
 
-// A network trained for 20 steps, and how far each loss was from PyTorch's, relatively.
+// A network trained for 20 steps, and how far each loss was from PyTorch's in float64, relatively.
 struct Training {
   FerNet net;
   std::vector<double> errors;
 
-  Training(DType dtype, double lr, const std::string& losses) {
+  Training(DType dtype, double lr, Index batch, const std::string& losses) {
     net.to(DType::float64);
     set_weights(net);
     net.to(dtype);
@@ -62,7 +62,8 @@ struct Training {
     Index step = 0;
     for (const double expected : fixture().at(losses).to_vector<double>()) {
       optimizer.zero_grad();
-      const Tensor loss = cross_entropy(net(images(step, {2, 96, 224, 3}, dtype)), labels(step, 2));
+      const Tensor x = images(step, {batch, 96, 224, 3}, dtype);
+      const Tensor loss = cross_entropy(net(x), labels(step, batch));
       loss.backward();
       optimizer.step();
       errors.push_back(std::abs(loss.item() / expected - 1));
@@ -73,6 +74,13 @@ struct Training {
 
 double largest(const std::vector<double>& values) {
   return *std::max_element(values.begin(), values.end());
+}
+
+double root_mean_square(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values)
+    sum += value * value;
+  return std::sqrt(sum / static_cast<double>(values.size()));
 }
 
 }  // namespace
@@ -103,7 +111,7 @@ TEST_CASE("one pass at 224 x 224: logits and the size of every gradient") {
 }
 
 TEST_CASE("twenty training steps in float64 are PyTorch's") {
-  Training training(DType::float64, 1e-3, "losses");
+  Training training(DType::float64, 1e-3, 2, "losses");
   CAPTURE(training.errors);
   CHECK(training.errors.size() == 20);
   CHECK(largest(training.errors) < 1e-10);
@@ -113,15 +121,20 @@ TEST_CASE("twenty training steps in float64 are PyTorch's") {
               fixture().at("logits"), 1e-8);
 }
 
-// AdamW's first steps follow little but the signs of the gradients. Rounding turns some signs of
-// gradients near 0, so that float32 runs part: PyTorch's own by 6e-3 of its float64's losses. With
-// small steps they stay together.
-TEST_CASE("twenty training steps in float32 stay near PyTorch's in float64") {
-  const Training training(DType::float32, 1e-3, "losses");
+// AdamW's first steps follow little but the signs of the gradients. A rounding error that switches
+// one ReLU of a layer changes its gradient by a thousandth, and the signs of those near 0 turn. So
+// float32 runs part, PyTorch's own by up to 4e-3 of its float64's losses, whatever the images, the
+// size of the batch or of the weights. chalk's may be no more than twice as far; small steps stay
+// together.
+TEST_CASE("twenty training steps in float32 stay as near PyTorch's in float64 as PyTorch's own") {
+  const Training training(DType::float32, 1e-3, 8, "losses8");
   CAPTURE(training.errors);
+  std::vector<double> own =
+      (fixture().at("losses8_float32").to(DType::float64) / fixture().at("losses8") - 1.0)
+          .to_vector<double>();
   CHECK(training.errors[0] < 1e-6);
-  CHECK(largest(training.errors) < 2e-2);
-  const Training small_steps(DType::float32, 3e-5, "losses_small");
+  CHECK(root_mean_square(training.errors) < 2 * root_mean_square(own));
+  const Training small_steps(DType::float32, 3e-5, 2, "losses_small");
   CAPTURE(small_steps.errors);
   CHECK(largest(small_steps.errors) < 1e-3);
 }
