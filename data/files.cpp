@@ -91,4 +91,20 @@ void write_file(const std::string& path, std::string_view text) {
   write_file(path, std::span(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()));
 }
 
+void write_folder(const std::string& folder, const std::function<void(const std::string&)>& fill) {
+  namespace fs = std::filesystem;
+  const fs::path target = (fs::path(folder) / "").parent_path();  // "faces/" is "faces"
+  const std::string unfinished = target.string() + "." + std::to_string(getpid()) + ".tmp";
+  try {
+    check(!target.empty(), "the name is empty");
+    fs::create_directories(unfinished);
+    fill(unfinished);
+    fs::rename(unfinished, target);
+  } catch (const std::exception& error) {
+    std::error_code ignored;
+    fs::remove_all(unfinished, ignored);
+    fail("cannot create the folder ", folder, ": ", error.what());
+  }
+}
+
 }  // namespace chalk

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,5 +19,10 @@ std::vector<std::uint8_t> read_file(const std::string& path);
 // A device or a pipe, such as /dev/stdout, is written to instead.
 void write_file(const std::string& path, std::span<const std::uint8_t> bytes);
 void write_file(const std::string& path, std::string_view text);
+
+// Creates a folder with what `fill` writes into the one it is given, as one step: that one is
+// called <folder>.<process>.tmp until all of it is written. Fails, leaving nothing, if there is
+// something of this name already (an empty folder may be) or it cannot be written.
+void write_folder(const std::string& folder, const std::function<void(const std::string&)>& fill);
 
 }  // namespace chalk

@@ -61,6 +61,19 @@ std::string train_quietly(const fer::TrainOptions& options) {
 
 }  // namespace
 
+TEST_CASE("a run is named after its data set") {
+  const auto folder_of = [](const std::string& data, const std::string& out = "") {
+    fer::TrainOptions options;
+    options.data = data;
+    options.out = out;
+    return fer::run_folder(options);
+  };
+  CHECK(folder_of("") == "runs/drawn");
+  CHECK(folder_of("some/RAF-DB") == "runs/RAF-DB");
+  CHECK(folder_of(CHALK_FIXTURES "/") == "runs/fixtures");
+  CHECK(folder_of("", "here/run/") == "here/run");
+}
+
 TEST_CASE("learning rates: constant, and a warm-up followed by a cosine") {
   CHECK(fer::learning_rate(fer::kPublishedRecipe, 0, 384) == 0.001);
   CHECK(fer::learning_rate(fer::kPublishedRecipe, 20000, 384) == 0.001);
@@ -191,7 +204,8 @@ TEST_CASE("without shuffling a run begins with the first images of the list") {
   CHECK(!contains(train_quietly(options), "Conv2d"));
   const std::string weights = options.out + "/last.safetensors";
 
-  options = tiny_run(folder, "ordered");
+  options = tiny_run(folder, "ordered/");  // as the shell completes names
+  options.data += "/";
   options.init = weights;
   options.shuffle = false;
   options.seed = 7;

@@ -67,6 +67,26 @@ TEST_CASE("a full disk leaves the old file and no temporary one") {
   CHECK(!fs::exists(folder / "a.tmp"));
 }
 
+TEST_CASE("a folder appears whole or not at all") {
+  const TemporaryFolder folder;
+  const auto fill = [](const std::string& unfinished) { write_file(unfinished + "/a", "text"); };
+  const auto count = [&] { return std::distance(fs::directory_iterator(folder.path), {}); };
+  for (const char* name : {"one", "two/", "three//"}) {
+    write_folder(folder / name, fill);
+    CHECK(text(read_file(folder / name + "/a")) == "text");
+  }
+  CHECK(count() == 3);
+  CHECK_THROWS_WITH_AS(write_folder(folder / "one/", fill), doctest::Contains("not empty"), Error);
+  CHECK_THROWS_WITH_AS(write_folder(folder / "one/a/b", fill), doctest::Contains("one/a/b"), Error);
+  CHECK_THROWS_AS(write_folder("", fill), Error);
+  const auto fill_half = [&](const std::string& unfinished) {
+    fill(unfinished);
+    fail("half");
+  };
+  CHECK_THROWS_WITH_AS(write_folder(folder / "four", fill_half), doctest::Contains("half"), Error);
+  CHECK(count() == 3);
+}
+
 TEST_CASE("a pipe is written to, never replaced") {
   const TemporaryFolder folder;
   const std::string pipe = folder / "pipe";

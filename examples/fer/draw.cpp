@@ -1,8 +1,6 @@
 // The data set of drawn faces: which labels, which files, all or nothing.
 #include "examples/fer/draw.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <filesystem>
@@ -73,27 +71,17 @@ static void draw_split(const std::string& directory, bool test, Index count, std
 }
 
 void draw_dataset(const DrawOptions& options) {
-  namespace fs = std::filesystem;
   constexpr Index kMost = 1000000;
   for (Index count : {options.train_images, options.test_images})
     check(count > 0 && count <= kMost, "draw_dataset: asked for ", options.train_images,
           " train and ", options.test_images, " test images, expected 1 to ", kMost, " of each");
-  fs::path directory = fs::path(options.directory).lexically_normal();
-  if (!directory.has_filename()) directory = directory.parent_path();  // "faces/" is "faces"
-  const std::string unfinished = directory.string() + "." + std::to_string(getpid()) + ".tmp";
   std::error_code unknown;
-  check(directory.has_filename(), "draw_dataset: '", options.directory, "' names no folder");
-  check(!fs::exists(directory, unknown), "draw_dataset: ", options.directory,
+  check(!std::filesystem::exists(options.directory, unknown), "draw_dataset: ", options.directory,
         " exists already; remove it or name another folder");
-  try {
-    fs::create_directories(unfinished);
+  write_folder(options.directory, [&options](const std::string& unfinished) {
     draw_split(unfinished, false, options.train_images, options.seed);
     draw_split(unfinished, true, options.test_images, options.seed);
-    fs::rename(unfinished, directory);
-  } catch (const std::exception& error) {
-    fs::remove_all(unfinished, unknown);
-    fail("draw_dataset: cannot draw the faces in ", options.directory, ": ", error.what());
-  }
+  });
 }
 
 Image contact_sheet(Index columns, std::uint64_t seed) {

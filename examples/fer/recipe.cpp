@@ -1,7 +1,5 @@
 #include "examples/fer/recipe.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -36,7 +34,7 @@ double learning_rate(const Recipe& recipe, Index step, Index steps_per_epoch) {
 // ---- the run's folder ----
 
 std::string run_folder(const TrainOptions& options) {
-  if (!options.out.empty()) return options.out;
+  if (!options.out.empty()) return (fs::path(options.out) / "").parent_path();  // "x/" is "x"
   if (options.data.empty()) return "runs/drawn";
   const fs::path data = fs::weakly_canonical(options.data);
   return "runs/" + (data.filename().empty() ? std::string("data") : data.filename().string());
@@ -82,16 +80,10 @@ static void check_free(const TrainOptions& options) {
 }
 
 void create_run(const std::string& folder, const Config& config) {
-  const std::string unfinished = folder + "." + std::to_string(getpid()) + ".tmp";
   try {
-    fs::create_directories(unfinished);
-    save_config(unfinished, config);
-    fs::rename(unfinished, folder);
-  } catch (const std::exception& error) {
-    std::error_code ignored;
-    fs::remove_all(unfinished, ignored);
-    fail("cannot create the run's folder ", folder, ": ", error.what(),
-         "; choose another with --out");
+    write_folder(folder, [&](const std::string& unfinished) { save_config(unfinished, config); });
+  } catch (const Error& error) {
+    fail(error.what(), "; choose another with --out");
   }
 }
 
