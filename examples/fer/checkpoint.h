@@ -43,8 +43,8 @@ struct RunState {
 void save_checkpoint(const std::string& path, const NetworkSizes& sizes, const FerNet& model,
                      Optimizer& optimizer, const RunState& state);
 
-// Restores the model, the optimiser and default_generator(). Fails, changing none of them, if the
-// file is damaged or of another network.
+// Restores the model, the optimiser and default_generator(). Fails if the file is damaged or of
+// another network; the model may then hold the file's weights already.
 RunState load_checkpoint(const std::string& path, FerNet& model, Optimizer& optimizer);
 
 // Weights alone; the metadata says that they are those of state.best_epoch.
