@@ -29,11 +29,13 @@ static std::map<std::string, std::string> to_metadata(const Json& values) {
   return metadata;
 }
 
+// What is no number stays a string, unparsed where it is too long for one: a file may nest JSON as
+// deep as it likes.
 static Json from_metadata(const std::map<std::string, std::string>& metadata) {
   Json values = Json::object();
   for (const auto& [key, text] : metadata) {
-    const Json value = Json::parse(text, nullptr, false);
-    values[key] = value.is_discarded() ? Json(text) : value;
+    const Json value = text.size() <= 32 ? Json::parse(text, nullptr, false) : Json();
+    values[key] = value.is_number() ? value : Json(text);
   }
   return values;
 }
