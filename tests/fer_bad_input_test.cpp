@@ -141,9 +141,9 @@ TEST_CASE("images to predict") {
   refused(folder, predict + cut, "cut.jpg: its pixels are damaged or cut short");
   write_png(folder / "huge.png", {1, 1, {0, 0, 0}});
   std::string huge = read_text(folder / "huge.png");
-  huge.replace(16, 8, std::string("\x7f\xff\xff\xff\x7f\xff\xff\xff"));  // its width and height
+  huge.replace(16, 8, std::string("\0\0\x27\x10\0\0\x27\x10", 8));  // its width and height
   write_file(folder / "huge.png", huge);
-  refused(folder, predict + (folder / "huge.png"), "huge.png");
+  refused(folder, predict + (folder / "huge.png"), "huge.png: it claims 10000 x 10000 pixels");
   refused(folder, predict + (folder / "none.jpg"), "none.jpg: No such file");
   refused(folder, predict + folder.faces(), "it is a folder");
   const Outcome outcome = shell(folder, predict + "--json " + good + " " + cut);
@@ -170,6 +170,9 @@ TEST_CASE("weights of another network, or damaged") {
   write_safetensors(other, file);
   refused(folder, predict + other, "--heads 3");
   file.metadata["heads"] = "many";
+  write_safetensors(other, file);
+  refused(folder, predict + other, "its metadata");
+  file.metadata["heads"] = std::string(100'000, '[') + std::string(100'000, ']');
   write_safetensors(other, file);
   refused(folder, predict + other, "its metadata");
   file.metadata.erase("heads");
