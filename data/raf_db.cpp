@@ -4,12 +4,12 @@
 #include <cctype>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 #include <sstream>
 
 #include "autograd/check.h"
+#include "data/files.h"
 
 namespace chalk {
 
@@ -56,9 +56,8 @@ struct LabelLine {
 // The lines of a label file that are not blank. With a header, it names the columns; without one
 // they are the image and its label.
 static std::vector<LabelLine> read_labels(const fs::path& path, char separator, bool has_header) {
-  std::ifstream in(path);
-  check(in.good(), "cannot read the label file ", path.string(),
-        "; give the folder that holds it as the data set");
+  const std::vector<std::uint8_t> bytes = read_file(path.string());
+  std::istringstream in(std::string(bytes.begin(), bytes.end()));
   std::size_t image_column = 0, label_column = 1;
   std::vector<LabelLine> lines;
   std::string line;
@@ -119,7 +118,7 @@ static std::vector<LabeledImage> kaggle_set(const fs::path& folder, const std::s
   return images;
 }
 
-static FaceSets official_sets(const fs::path& folder) {
+static FaceSets official_sets(const fs::path& folder, bool with_training) {
   FaceSets faces{"RAF-DB's official layout", {}, {}};
   ListedImages listed;
   for (const LabelLine& line :
@@ -127,6 +126,7 @@ static FaceSets official_sets(const fs::path& folder) {
     const bool is_train = line.image.starts_with("train");
     check(is_train || line.image.starts_with("test"), line.where, ": \"", line.image,
           "\" begins neither with train nor with test");
+    if (is_train && !with_training) continue;
     const std::string name = fs::path(line.image).stem().string() + "_aligned.jpg";
     listed.add(is_train ? faces.train : faces.test, line, folder / "Image" / "aligned" / name);
   }
@@ -175,11 +175,15 @@ static std::vector<LabeledImage> class_folders(const fs::path& folder) {
   return images;
 }
 
-static FaceSets class_folder_sets(const fs::path& folder) {
-  for (const char* test : {"test", "val", "validation"})
-    if (fs::is_directory(folder / "train") && fs::is_directory(folder / test))
-      return {std::string("a folder per class, in train/ and ") + test + "/",
-              class_folders(folder / "train"), class_folders(folder / test)};
+static FaceSets class_folder_sets(const fs::path& folder, bool with_training) {
+  for (const char* test : {"test", "val", "validation"}) {
+    if (!fs::is_directory(folder / test) || (with_training && !fs::is_directory(folder / "train")))
+      continue;
+    FaceSets faces{"a folder per class, in train/ and " + std::string(test) + "/", {}, {}};
+    if (with_training) faces.train = class_folders(folder / "train");
+    faces.test = class_folders(folder / test);
+    return faces;
+  }
   FaceSets faces{"a folder per class; every fifth image is for testing", {}, {}};
   std::array<int, 7> seen{};
   for (const LabeledImage& image : class_folders(folder))
@@ -190,11 +194,18 @@ static FaceSets class_folder_sets(const fs::path& folder) {
 
 // ---- finding ----
 
-static FaceSets detect(const fs::path& folder) {
+static FaceSets kaggle_sets(const fs::path& folder, bool with_training) {
+  FaceSets faces{"RAF-DB's layout on Kaggle", {}, {}};
+  if (with_training) faces.train = kaggle_set(folder, "train");
+  faces.test = kaggle_set(folder, "test");
+  return faces;
+}
+
+static FaceSets detect(const fs::path& folder, bool with_training) {
   if (fs::exists(folder / "train_labels.csv") || fs::exists(folder / "test_labels.csv"))
-    return {"RAF-DB's layout on Kaggle", kaggle_set(folder, "train"), kaggle_set(folder, "test")};
-  if (fs::exists(folder / "EmoLabel")) return official_sets(folder);
-  FaceSets faces = class_folder_sets(folder);
+    return kaggle_sets(folder, with_training);
+  if (fs::exists(folder / "EmoLabel")) return official_sets(folder, with_training);
+  FaceSets faces = class_folder_sets(folder, with_training);
   check(!faces.train.empty() || !faces.test.empty(), folder.string(),
         ": found no faces. Expected train_labels.csv and DATASET/ (Kaggle's layout), EmoLabel/ and "
         "Image/ (the official one), or a folder per class (1 to 7, or happy, sad, ...), directly "
@@ -202,18 +213,20 @@ static FaceSets detect(const fs::path& folder) {
   return faces;
 }
 
-FaceSets find_faces(const std::string& folder) {
-  check(fs::is_directory(folder), folder,
-        fs::exists(folder) ? " is not a folder" : ": there is no such folder",
-        "; give the folder of the data set");
+FaceSets find_faces(const std::string& folder, bool with_training) {
   FaceSets faces;
   try {
-    faces = detect(folder);
+    check(fs::is_directory(folder), folder,
+          fs::exists(folder) ? " is not a folder" : ": there is no such folder",
+          "; give the folder of the data set");
+    faces = detect(folder, with_training);
   } catch (const fs::filesystem_error& error) {  // a folder that may not be read
-    fail("cannot look for faces in ", folder, ": ", error.what());
+    fail("cannot look for faces in ", folder, ": ", error.code().message(), " (",
+         error.path1().string(), ")");
   }
-  check(!faces.train.empty(), folder, ": the training set is empty (", faces.layout, ")");
   check(!faces.test.empty(), folder, ": the test set is empty (", faces.layout, ")");
+  if (!with_training) return faces;
+  check(!faces.train.empty(), folder, ": the training set is empty (", faces.layout, ")");
   std::array<int, 7> count{};
   for (const LabeledImage& image : faces.train)
     ++count[static_cast<std::size_t>(image.label)];

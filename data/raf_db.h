@@ -30,7 +30,8 @@ struct FaceSets {
 //   by class    a folder per class, named by number (1, 2, ...) or word (happy, angry, ...), below
 //               train/ and test/; without these, every fifth image of a class is for testing
 // Throws Error, naming file and line, for labels that make no sense, images that are not there, and
-// classes without a training image.
-FaceSets find_faces(const std::string& folder);
+// classes without a training image. `with_training` false finds the test images alone: `train` is
+// empty, and nothing need be there for it.
+FaceSets find_faces(const std::string& folder, bool with_training = true);
 
 }  // namespace chalk

@@ -218,7 +218,33 @@ TEST_CASE("what is missing is named, with how much of it") {
   tree.add("test_labels.csv", "image,label\n");
   tree.check_refused({"the test set is empty"});
   fs::remove(tree.path("test_labels.csv"));
-  tree.check_refused({"cannot read the label file", tree.path("test_labels.csv")});
+  tree.check_refused({"cannot read", tree.path("test_labels.csv"), "No such file"});
+  fs::create_directories(tree.path("test_labels.csv"));
+  tree.check_refused({"cannot read", tree.path("test_labels.csv"), "it is a folder"});
+}
+
+TEST_CASE("for a test nothing to learn from need be there") {
+  const Tree tree;
+  const auto check_found = [&tree](const std::string& found) {
+    CHECK_THROWS_AS(tree.find(), Error);
+    CHECK(summary(find_faces(tree.path(), false).test) == found);
+    fs::remove_all(tree.path());
+  };
+  tree.add_kaggle();
+  fs::remove(tree.path("train_labels.csv"));
+  fs::remove_all(tree.path("DATASET/train"));
+  check_found(kaggle_test);
+
+  tree.add("Image/aligned/test_1_aligned.jpg");
+  tree.add("EmoLabel/list_patition_label.txt", "train_1.jpg 4\ntest_1.jpg 5\n");
+  check_found("test_1_aligned.jpg:4");
+
+  tree.add("test/happy/a.jpg");
+  check_found("a.jpg:3");
+  tree.add("3/a.jpg");
+  for (int i = 0; i < 5; ++i)
+    tree.add("2/" + std::to_string(i) + ".jpg");
+  check_found("4.jpg:1");
 }
 
 TEST_CASE("a folder that holds no faces is refused") {
@@ -231,6 +257,9 @@ TEST_CASE("a folder that holds no faces is refused") {
                        Error);
   CHECK_THROWS_WITH_AS(find_faces(tree.path("file")), doctest::Contains("is not a folder"), Error);
   CHECK_THROWS_AS(find_faces(""), Error);
+  fs::create_symlink("loop", tree.path("loop"));
+  CHECK_THROWS_WITH_AS(find_faces(tree.path("loop")), doctest::Contains("loop: Too many levels"),
+                       Error);
 }
 
 TEST_CASE("the names of the expressions are in the order of RAF-DB's labels") {

@@ -184,7 +184,7 @@ void evaluate(const EvaluateOptions& options) {
   const Device device = use_machine(options.machine);
   LoadedNetwork network = load_network(options.weights, options.image_size, options.heads);
   network.model->to(device);
-  const std::vector<LabeledImage> images = open_faces(options.data).test;
+  const std::vector<LabeledImage> images = open_faces(options.data, false).test;
   DataLoader loader(images, {.batch_size = options.batch,
                              .height = network.sizes.image_size,
                              .width = network.sizes.image_size,

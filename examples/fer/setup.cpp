@@ -36,11 +36,12 @@ static std::string drawn_faces() {
   return folder;
 }
 
-FaceSets open_faces(const std::string& folder) {
+FaceSets open_faces(const std::string& folder, bool with_training) {
   if (!folder.empty()) std::cout << "data:   " << folder << '\n';
-  const FaceSets faces = find_faces(folder.empty() ? drawn_faces() : folder);
-  std::cout << "        " << faces.layout << ": " << faces.train.size() << " images to learn from, "
-            << faces.test.size() << " to test with" << std::endl;
+  const FaceSets faces = find_faces(folder.empty() ? drawn_faces() : folder, with_training);
+  std::cout << "        " << faces.layout << ": ";
+  if (with_training) std::cout << faces.train.size() << " images to learn from, ";
+  std::cout << faces.test.size() << " images to test with" << std::endl;
   return faces;
 }
 

@@ -18,7 +18,7 @@ struct Machine {
 Device use_machine(const Machine& machine);
 
 // The data set in a folder; without a folder the drawn faces in data-cache/, which the first call
-// draws. Says on the screen what it found.
-FaceSets open_faces(const std::string& folder);
+// draws. Says on the screen what it found. See find_faces() for `with_training`.
+FaceSets open_faces(const std::string& folder, bool with_training);
 
 }  // namespace chalk::fer

@@ -264,7 +264,7 @@ void train(const TrainOptions& given) {
   options.out = run_folder(given);
   Config config = configure(options);
   const Device device = use_machine(config.machine);
-  const FaceSets faces = open_faces(config.data);
+  const FaceSets faces = open_faces(config.data, true);
   check_images(config, faces);
 
   manual_seed(static_cast<std::uint64_t>(config.seed));
