@@ -60,6 +60,11 @@ Windows triangle_windows(Index in_size, Index out_size) {
   return windows;
 }
 
+// A sum of bytes times weights. Where thousands of weights were rounded, white may come out whiter.
+inline Byte to_byte(int sum) {
+  return static_cast<Byte>(std::min(sum >> kFractionBits, 255));
+}
+
 // in [height, in_width, 3] -> out [height, windows, 3]
 void resize_rows(const Byte* in, Index height, Index in_width, const Windows& windows, Byte* out) {
   const Index out_width = static_cast<Index>(windows.first.size()), row_bytes = out_width * 3;
@@ -78,7 +83,7 @@ void resize_rows(const Byte* in, Index height, Index in_width, const Windows& wi
         sums[j] += tap[j] * weight[t * row_bytes + j];
     }
     for (Index j = 0; j < row_bytes; ++j)
-      out[j] = static_cast<Byte>(sums[j] >> kFractionBits);
+      out[j] = to_byte(sums[j]);
   }
 }
 
@@ -93,7 +98,7 @@ void resize_columns(const Byte* in, Index row_bytes, const Windows& windows, Byt
       for (Index j = 0; j < row_bytes; ++j)
         sums[j] += row[j] * *weight;
     for (Index j = 0; j < row_bytes; ++j)
-      out[j] = static_cast<Byte>(sums[j] >> kFractionBits);
+      out[j] = to_byte(sums[j]);
     out += row_bytes;
   }
 }

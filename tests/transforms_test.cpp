@@ -161,6 +161,11 @@ TEST_CASE("every order of the colour steps is drawn equally often") {
   CHECK(orders.size() == 24);
 }
 
+TEST_CASE("white stays white where weights are so many that rounding adds up") {
+  const Image white{1, 5'000'000, std::vector<std::uint8_t>(15'000'000, 255)};
+  CHECK(resize(white, 1, 1).pixels == std::vector<std::uint8_t>(3, 255));
+}
+
 TEST_CASE("floats are bytes divided by 255") {
   const Image image{1, 2, {0, 1, 51, 127, 254, 255}};
   float floats[6];
