@@ -8,6 +8,10 @@
 #include "autograd/check.h"
 #include "data/files.h"
 
+// A decoder's assertion that does not hold is remembered, for this thread's image, and not thrown
+// through its C code, which would never free its memory.
+static thread_local bool is_contradictory;
+
 // stb_image and stb_image_write are single-header libraries: these lines compile them here, with
 // only the decoders that are wanted and without names that other files could see.
 #define STB_IMAGE_STATIC
@@ -17,7 +21,7 @@
 #define STBI_ONLY_BMP
 #define STBI_NO_STDIO
 #define STBI_NO_FAILURE_STRINGS
-#define STBI_ASSERT(holds) chalk::check(holds, "cannot read an image: its data is contradictory")
+#define STBI_ASSERT(holds) is_contradictory |= !(holds)
 #include <stb_image.h>
 
 #define STB_IMAGE_WRITE_STATIC
@@ -105,10 +109,14 @@ Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name)
   check(width > 0 && height > 0 && height <= kMaxImagePixels / width, "cannot read image ", name,
         ": it claims ", height, " x ", width, " pixels, the limit is ", kMaxImagePixels,
         "; make it smaller");
+  check(width <= kMaxImageSide && height <= kMaxImageSide, "cannot read image ", name,
+        ": it claims ", height, " x ", width, " pixels, the limit is ", kMaxImageSide,
+        " either way; cut it");
+  is_contradictory = false;
   const std::unique_ptr<stbi_uc, decltype(&std::free)> decoded(
       stbi_load_from_memory(bytes.data(), size, &width, &height, &channels, 3), &std::free);
-  check(decoded && !is_truncated_bmp(bytes, height, width), "cannot read image ", name,
-        ": its pixels are damaged or cut short; restore or remove it");
+  check(decoded && !is_contradictory && !is_truncated_bmp(bytes, height, width),
+        "cannot read image ", name, ": its pixels are damaged or cut short; restore or remove it");
   const std::size_t count = static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3;
   return {height, width, {decoded.get(), decoded.get() + count}};
 }
@@ -117,9 +125,9 @@ void write_jpeg(const std::string& path, const Image& image, int quality) {
   check_image(path, image);
   check(quality >= 1 && quality <= 100, "cannot write ", path, ": quality ", quality,
         " is not within 1 to 100");
-  check(image.height <= 65535 && image.width <= 65535, "cannot write ", path,
-        ": JPEG files have at most 65535 rows and columns, the image has ", image.height, " x ",
-        image.width, "; write a PNG");
+  check(image.height <= kMaxImageSide && image.width <= kMaxImageSide, "cannot write ", path,
+        ": JPEG files have at most ", kMaxImageSide, " rows and columns, the image has ",
+        image.height, " x ", image.width, "; write a PNG");
   std::vector<std::uint8_t> bytes;
   stbi_write_jpg_to_func(append, &bytes, static_cast<int>(image.width),
                          static_cast<int>(image.height), 3, image.pixels.data(), quality);

@@ -20,8 +20,9 @@ struct Image {
   std::vector<std::uint8_t> pixels;
 };
 
-// An image file that claims more pixels than this is refused before anything is decoded.
+// An image file that claims more pixels, or a longer side, is refused before anything is decoded.
 inline constexpr Index kMaxImagePixels = 64 * 1024 * 1024;
+inline constexpr Index kMaxImageSide = 65535;  // that of JPEG files
 
 // Reads a file. Grey, palette and CMYK images are converted to RGB, transparency is dropped,
 // 16 bits a channel become 8. Fails for a missing, empty, unknown, damaged, truncated or huge file.
