@@ -1,5 +1,7 @@
 #include "data/data_loader.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <numeric>
 #include <utility>
@@ -8,6 +10,11 @@
 #include "autograd/random.h"
 
 namespace chalk {
+
+Index image_memory() {
+  const Index memory = Index{sysconf(_SC_PHYS_PAGES)} * Index{sysconf(_SC_PAGESIZE)};
+  return std::min(Index{4} << 30, memory / 4);
+}
 
 DataLoader::DataLoader(std::vector<LabeledImage> images, const DataLoaderOptions& options)
     : images_(std::move(images)), options_(options), resized_(images_.size()) {
@@ -41,6 +48,7 @@ void DataLoader::start_epoch(std::uint64_t epoch, Index first_batch) {
 
   const auto words = philox(options_.seed, epoch);
   stream_ = std::uint64_t{words[0]} << 32 | words[1];
+  augmented_ = options_.augmentation && epoch >= options_.plain_epochs;
   order_.resize(images_.size());
   std::iota(order_.begin(), order_.end(), 0);
   if (options_.shuffle) {
@@ -133,7 +141,7 @@ void DataLoader::load(Index image, float* pixels) {
       kept = std::move(fresh);
   }
   const Image& resized = kept.pixels.empty() ? fresh : kept;
-  if (!options_.augmentation) return image_to_floats(resized, pixels);
+  if (!augmented_) return image_to_floats(resized, pixels);
   // The epoch's first numbers are for its order; image i has those from (i + 1) 2^32 on.
   Generator random{stream_, static_cast<std::uint64_t>(image + 1) << 32};
   const auto uniform = [&random] { return random.uniform(); };

@@ -30,15 +30,19 @@ struct Batch {
   Tensor labels;  // int64 [batch]
 };
 
+// 4 GiB, or a quarter of the machine's memory where that is less.
+Index image_memory();
+
 struct DataLoaderOptions {
   Index batch_size = 32;  // the last batch of an epoch has what is left
   Index height = 224, width = 224;
   bool shuffle = true;
   std::optional<Augmentation> augmentation = std::nullopt;
+  std::uint64_t plain_epochs = 0;  // the first epochs, which are not augmented
   std::uint64_t seed = 0;
   int workers = 2;  // threads that prepare batches; with 0 next() does so
   Index batches_ahead = 4;
-  Index memory_bytes = Index{4} << 30;  // resized images up to this size stay for later epochs
+  Index memory_bytes = image_memory();  // resized images up to this size stay for later epochs
 };
 
 // Owns its threads; all functions are called from one thread.
@@ -78,6 +82,7 @@ class DataLoader {
 
   // Of the epoch. Workers read them without the lock: they change only while nobody works.
   std::uint64_t stream_ = 0;  // the seed of the epoch's random numbers
+  bool augmented_ = false;
   std::vector<Index> order_;
 
   std::mutex mutex_;     // guards what follows

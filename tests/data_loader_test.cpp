@@ -239,6 +239,24 @@ TEST_CASE("after the first epoch images come from memory, as far as it is allowe
   }
 }
 
+TEST_CASE("the first epochs may be plain, and leave their images in memory for the others") {
+  const Pictures pictures(8);
+  DataLoader plain(pictures.images, kSmall), all_augmented(pictures.images, augmented(0));
+  DataLoaderOptions options = augmented(2);
+  options.plain_epochs = 2;
+  DataLoader loader(pictures.images, options);
+  for (const std::uint64_t number : {0, 1})
+    CHECK(epoch(loader, number) == epoch(plain, number));
+  const auto expected = epoch(all_augmented, 2);
+  std::filesystem::remove_all(pictures.folder);
+  CHECK(epoch(loader, 2) == expected);
+}
+
+TEST_CASE("images take a part of the memory") {
+  CHECK(image_memory() > 0);
+  CHECK(image_memory() <= Index{4} << 30);
+}
+
 TEST_CASE("a damaged file is named, and nothing hangs") {
   const Pictures pictures(20);
   write_file(pictures.images[9].path, "no picture");

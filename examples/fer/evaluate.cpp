@@ -189,7 +189,8 @@ void evaluate(const EvaluateOptions& options) {
                              .height = network.sizes.image_size,
                              .width = network.sizes.image_size,
                              .shuffle = false,
-                             .workers = options.machine.workers});
+                             .workers = options.machine.workers,
+                             .memory_bytes = 0});  // each image is needed once
   ProgressLine progress;
   const std::optional<Evaluation> result = evaluate(*network.model, loader, device, progress);
   if (!result) return;  // asked to stop

@@ -52,9 +52,8 @@ class Run {
   const Device device_;
 
   FerNet model_;
-  std::optional<AdamW> optimizer_;          // made when the model is on its device
-  std::optional<DataLoader> train_images_;  // of the phase under way, plain or augmented
-  DataLoader test_images_;
+  std::optional<AdamW> optimizer_;  // made when the model is on its device
+  DataLoader train_images_, test_images_;
   RunState state_;
 
   std::optional<CsvLog> step_log_, epoch_log_;
@@ -69,6 +68,7 @@ Run::Run(const TrainOptions& options, const Config& config, const FaceSets& face
       faces_(faces),
       device_(device),
       model_(config.network.heads),
+      train_images_(faces.train, loader_options(true)),
       test_images_(faces.test, loader_options(false)) {
   if (!config.init.empty() && !fs::exists(file("last.safetensors")))
     load_weights(config.init, model_);
@@ -106,16 +106,14 @@ bool Run::train() {
 }
 
 bool Run::train_epoch() {
-  if (!train_images_ || state_.epoch == config_.recipe.epochs)  // a phase begins
-    train_images_.emplace(faces_.train, loader_options(true));
-  train_images_->start_epoch(static_cast<std::uint64_t>(state_.epoch), state_.batch);
+  train_images_.start_epoch(static_cast<std::uint64_t>(state_.epoch), state_.batch);
   model_.train();
-  while (const std::optional<Batch> batch = train_images_->next()) {
+  while (const std::optional<Batch> batch = train_images_.next()) {
     if (stop_requested() || (options_.steps && state_.step >= *options_.steps)) {
       save();
       return false;
     }
-    optimizer_->lr = learning_rate(config_.recipe, state_.step, train_images_->batch_count());
+    optimizer_->lr = learning_rate(config_.recipe, state_.step, train_images_.batch_count());
     log_step(train_step(*batch), batch->labels.numel());
     if (state_.step % options_.save_every == 0) save();
   }
@@ -166,9 +164,14 @@ DataLoaderOptions Run::loader_options(bool training) const {
                             .height = config_.network.image_size,
                             .width = config_.network.image_size,
                             .shuffle = training && config_.shuffle,
+                            .plain_epochs = static_cast<std::uint64_t>(config_.recipe.epochs),
                             .seed = static_cast<std::uint64_t>(config_.seed),
                             .workers = config_.machine.workers};
-  if (training && state_.epoch >= config_.recipe.epochs) options.augmentation = Augmentation{};
+  if (training) options.augmentation = Augmentation{};
+  // The two loaders share the memory as they share the images.
+  const std::size_t images = (training ? faces_.train : faces_.test).size();
+  options.memory_bytes = options.memory_bytes * static_cast<Index>(images) /
+                         static_cast<Index>(faces_.train.size() + faces_.test.size());
   return options;
 }
 
@@ -200,7 +203,7 @@ void Run::log_step(double loss, Index images) {
   const double images_per_second = static_cast<double>(images) / step_watch_.lap();
   step_log_->add(std::to_string(state_.step) + "," + std::to_string(state_.epoch + 1) +
                  format(",%#.7g,%.7g,%.1f", loss, optimizer_->lr, images_per_second));
-  const Index batches = train_images_->batch_count();
+  const Index batches = train_images_.batch_count();
   const auto steps_here = static_cast<double>(state_.step - first_step_);
   const auto steps_left = static_cast<double>(epochs() * batches - state_.step);
   progress_.update(epoch_name(), state_.batch, batches,
