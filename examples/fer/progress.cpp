@@ -147,8 +147,11 @@ void catch_stop_signals() {
   struct sigaction action {};
   action.sa_handler = [](int number) { stop_signal = number; };
   action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  for (int number : {SIGINT, SIGTERM})
+    sigaction(number, &action, nullptr);
+  struct sigaction hangup {};
+  sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);  // else nohup began this
 }
 
 bool stop_requested() {

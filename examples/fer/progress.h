@@ -73,7 +73,8 @@ class CsvLog {
   std::FILE* file_;
 };
 
-// From now on Ctrl-C and SIGTERM only make stop_requested() true; a second one ends the program.
+// From now on Ctrl-C, SIGTERM and a terminal that closes only make stop_requested() true; a second
+// signal ends the program.
 void catch_stop_signals();
 bool stop_requested();
 
