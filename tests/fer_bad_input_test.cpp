@@ -220,6 +220,13 @@ TEST_CASE("runs that cannot be resumed") {
   replace_in_file(config, "\"batch\": 5", "\"batch\": 0");
   refused(folder, resume, "--batch 0");
   write_file(config, options);
+  fs::create_symlink("loop", folder / "loop");
+  refused(folder, "$FER train --resume --out " + (folder / "loop"), "Too many levels");
+  refused(folder, "$FER train --data " + folder.faces() + " --out " + (folder / "loop"), "loop: ");
+  fs::rename(run + "/log.csv", run + "/log");
+  fs::create_symlink("log.csv", run + "/log.csv");
+  refused(folder, resume, "Nothing that was saved is lost; to go on");
+  fs::rename(run + "/log", run + "/log.csv");
   CHECK(shell(folder, resume + " --steps 2").code == 0);
 }
 

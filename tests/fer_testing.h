@@ -79,8 +79,8 @@ inline fer::TrainOptions tiny_run(const FerFolder& folder, const std::string& ou
 
 // The same as arguments of the program.
 inline std::string tiny_run_arguments(const FerFolder& folder, const std::string& out) {
-  return "train --data " + folder.faces() + " --out " + (folder / out) +
-         " --epochs 1 --augment-epochs 1 --batch 5 --threads 1 --image-size 81 --save-every 2 ";
+  return "train --data " + folder.faces() + " --out '" + (folder / out) +
+         "' --epochs 1 --augment-epochs 1 --batch 5 --threads 1 --image-size 81 --save-every 2 ";
 }
 
 // Keeps what is printed to std::cout while it lives.

@@ -44,12 +44,11 @@ void check_same_run(const std::string& folder, const std::string& unbroken) {
   CHECK(read_text(folder + "/confusion.csv") == read_text(unbroken + "/confusion.csv"));
 }
 
-// A line of shell: the tiny run, sent a signal when it has logged a step.
-std::string signalled_run(const FerFolder& folder, const std::string& out, int step,
-                          const std::string& signal) {
-  return "$FER " + tiny_run_arguments(folder, out) + "& while ! grep -qs ^" + std::to_string(step) +
-         ", " + (folder / out) + "/log.csv; do kill -0 $! || exit 9; sleep 0.01; done; kill -" +
-         signal + " $!; wait $!";
+// A line of shell: a command, sent a signal as soon as a condition, a command too, holds.
+std::string signalled(const std::string& command, const std::string& condition,
+                      const std::string& signal) {
+  return command + " & while ! " + condition +
+         "; do kill -0 $! || exit 9; sleep 0.002; done; kill -" + signal + " $!; wait $!";
 }
 
 // Returns what it would have printed.
@@ -175,26 +174,73 @@ TEST_CASE("what a run leaves, and the same run stopped, killed and resumed") {
   }
 
   {
-    INFO("killed");
-    const Outcome outcome = shell(folder, signalled_run(folder, "killed", 3, "KILL"));
-    CHECK(outcome.code == 128 + 9);
+    INFO("killed, and again and again while it is resumed");
     resumed.out = folder / "killed";
+    std::string command = "$FER " + tiny_run_arguments(folder, "killed");
+    const auto exists = [&](const std::string& name) {
+      return "[ -e " + resumed.out + name + " ]";
+    };
+    const auto logged = [&](const std::string& step) {
+      return "grep -qs ^" + step + ", " + resumed.out + "/log.csv";
+    };
+    for (const std::string& moment :
+         {exists("/config.json"),           // before the first checkpoint
+          exists("/last.safetensors"),      // at step 0
+          logged("1"),                      // between two checkpoints
+          exists("/last.safetensors.tmp"),  // while it saves
+          logged("3"),                      // while it tests an epoch
+          exists("/best.safetensors"),      // when the best weights are newer than the checkpoint
+          logged("5")}) {
+      CAPTURE(moment);
+      CHECK(shell(folder, signalled(command, moment, "KILL")).code == 128 + 9);
+      command = "$FER train --save-every 2 --resume --out " + resumed.out;
+    }
     train_quietly(resumed);
     check_same_run(resumed.out, unbroken);
   }
 
   {
-    INFO("interrupted, then resumed by the command that it says");
-    const Outcome outcome = shell(folder, signalled_run(folder, "interrupted", 2, "INT"));
-    CHECK(outcome.code == 0);
-    CHECK(outcome.err == "");
-    CHECK(!contains(outcome.out, "\033"));
-    const std::regex says("after step [2-5], everything is saved; to go on: (.*)\n");
-    std::smatch match;
-    REQUIRE(std::regex_search(outcome.out, match, says));
-    CHECK(shell(folder, match[1]).code == 0);
-    check_same_run(folder / "interrupted", unbroken);
+    INFO("stopped by each signal, then resumed by the command that it says");
+    std::string command = "$FER " + tiny_run_arguments(folder, "stopped by signals");
+    const std::string log = "grep -qs ^%d, '" + (folder / "stopped by signals") + "/log.csv'";
+    int step = 0;
+    for (const char* signal : {"INT", "TERM", "HUP"}) {
+      const Outcome outcome =
+          shell(folder, signalled(command, fer::format(log.c_str(), ++step), signal));
+      CHECK(outcome.code == 0);
+      CHECK(outcome.err == "");
+      CHECK(!contains(outcome.out, "\033"));
+      const std::regex says("after step ([1-5]), everything is saved; to go on: (.*)\n");
+      std::smatch match;
+      REQUIRE(std::regex_search(outcome.out, match, says));
+      step = std::stoi(match[1]);
+      command = match[2];
+    }
+    CHECK(shell(folder, command).code == 0);
+    check_same_run(folder / "stopped by signals", unbroken);
   }
+}
+
+TEST_CASE("a run that is done says what is where and what to try next, and that works") {
+  const FerFolder folder("fer_end");
+  const Outcome outcome =
+      shell(folder, "$FER train --epochs 1 --batch 5 --threads 1 --image-size 81 --data " +
+                        folder.faces() + " --out " + (folder / "run"));
+  CHECK(outcome.code == 0);
+  CHECK(contains(outcome.out, "epoch 1 was the best on the test images"));
+  CHECK(contains(outcome.out, "mean of the classes' recalls"));
+  for (const auto& entry : fs::directory_iterator(folder / "run"))
+    CHECK(contains(outcome.out, entry.path().filename().string()));
+  std::istringstream commands(outcome.out.substr(outcome.out.find("to try next:")));
+  std::string line;
+  std::getline(commands, line);
+  int count = 0;
+  for (; std::getline(commands, line); ++count) {
+    CAPTURE(line);
+    CHECK(shell(folder, "cd " + (folder / "") + "; " + line).code == 0);
+  }
+  CHECK(count == 2);
+  CHECK(fs::exists(folder / "predictions.csv"));
 }
 
 TEST_CASE("without shuffling a run begins with the first images of the list") {

@@ -112,7 +112,8 @@ std::string Confusion::csv() const {
   return text.str();
 }
 
-void write_confusion(const std::string& folder, const Confusion& confusion) {
+void write_report(const std::string& folder, const Confusion& confusion) {
+  write_file(folder + "/report.txt", confusion.report() + "\n");
   write_file(folder + "/confusion.csv", confusion.csv());
   write_png(
       folder + "/confusion.png",
@@ -205,8 +206,9 @@ void evaluate(const EvaluateOptions& options) {
   fs::create_directories(folder, error);
   check(!error, "cannot create ", folder.string(), ": ", error.message(),
         "; choose another folder with --out");
-  write_confusion(folder.string(), result->confusion);
-  std::cout << "written: " << folder.string() << "/confusion.csv and .png\n";
+  write_report(folder.string(), result->confusion);
+  std::cout << "written: report.txt, confusion.csv and confusion.png in " << folder.string()
+            << '\n';
 }
 
 }  // namespace chalk::fer

@@ -36,8 +36,8 @@ struct Confusion {
   std::string csv() const;
 };
 
-// confusion.csv and confusion.png.
-void write_confusion(const std::string& folder, const Confusion& confusion);
+// report.txt, confusion.csv and confusion.png.
+void write_report(const std::string& folder, const Confusion& confusion);
 
 using Probabilities = std::array<float, kExpressions>;
 
@@ -59,7 +59,7 @@ std::optional<Evaluation> evaluate(FerNet& model, DataLoader& loader, Device dev
 struct EvaluateOptions {
   std::string weights;
   std::string data;         // folder of the data set; none: the drawn faces
-  std::string out;          // folder for the confusion matrix; none: evaluation/ beside the weights
+  std::string out;          // folder for the report; none: evaluation/ beside the weights
   std::string predictions;  // CSV file with a row for each image; none: not written
   std::optional<Index> image_size, heads;  // not given: those in the weights' metadata
   Index batch = 32;
@@ -67,7 +67,7 @@ struct EvaluateOptions {
 };
 
 // The command: tests weights on a data set's test images. Prints the report and writes
-// confusion.csv and confusion.png, and a row for each image if asked.
+// it with the confusion matrix, and a row for each image if asked.
 void evaluate(const EvaluateOptions& options);
 
 }  // namespace chalk::fer

@@ -74,8 +74,9 @@ void add_evaluate(CLI::App& app, EvaluateOptions& options) {
   add_network(evaluate, options.weights, options.image_size, options.heads);
   evaluate.add_option("--data", options.data, "folder of the data set [faces that chalk draws]");
   evaluate.add_option("--predictions", options.predictions, "CSV file, a row an image [none]");
-  evaluate.add_option("--out", options.out,
-                      "folder for confusion.csv and .png [evaluation/ beside the weights]");
+  evaluate.add_option(
+      "--out", options.out,
+      "folder for the report and the confusion matrix [evaluation/ beside the weights]");
   evaluate.add_option("--batch", options.batch, "images at once")->capture_default_str();
   add_machine(evaluate, options.machine);
   evaluate.add_option("--workers", options.machine.workers, "threads that prepare images")

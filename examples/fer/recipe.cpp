@@ -40,8 +40,7 @@ std::string run_folder(const TrainOptions& options) {
   return "runs/" + (data.filename().empty() ? std::string("data") : data.filename().string());
 }
 
-// A word as the shell reads it back.
-static std::string shell_word(const std::string& word) {
+std::string shell_word(const std::string& word) {
   const bool plain = std::all_of(word.begin(), word.end(), [](unsigned char c) {
     return std::isalnum(c) || std::strchr("/._-+=,:@%", c) != nullptr;
   });
@@ -58,7 +57,8 @@ std::string resume_command(const TrainOptions& options) {
 
 static Config read_config(const std::string& folder) {
   const std::string path = folder + "/config.json";
-  check(fs::exists(path), "there is no run to resume in ", folder,
+  std::error_code unknown;  // then reading it says what is wrong
+  check(fs::exists(path, unknown) || unknown, "there is no run to resume in ", folder,
         ": it has no config.json; name the run's folder with --out, or leave out --resume");
   const std::vector<std::uint8_t> text = read_file(path);
   try {
@@ -72,8 +72,9 @@ static Config read_config(const std::string& folder) {
 // Nothing may be there yet, or an empty folder.
 static void check_free(const TrainOptions& options) {
   const fs::path folder = options.out;
-  if (!fs::exists(folder) || (fs::is_directory(folder) && fs::is_empty(folder))) return;
-  check(fs::exists(folder / "config.json"), folder.string(),
+  std::error_code unknown;  // then creating the run says what is wrong
+  if (!fs::exists(folder, unknown) || fs::is_empty(folder, unknown)) return;
+  check(fs::exists(folder / "config.json", unknown), folder.string(),
         " exists already and is no run; choose another folder with --out");
   fail("there is a run in ", folder.string(), " already; go on with it: ", resume_command(options),
        "\nor choose another folder with --out, or remove this one");
@@ -93,7 +94,7 @@ void save_config(const std::string& folder, const Config& config) {
 
 // ---- options ----
 
-static constexpr Index kMaxEpochs = 100'000, kMaxSteps = 1'000'000'000;
+static constexpr Index kMaxEpochs = 100'000;
 
 // A NaN is within no range.
 template <typename T>

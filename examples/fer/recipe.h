@@ -41,6 +41,8 @@ inline const Recipe kDrawnRecipe = {.name = "short, since drawn faces are few an
 // The learning rate of a step, which counts from 0 over all epochs.
 double learning_rate(const Recipe& recipe, Index step, Index steps_per_epoch);
 
+inline constexpr Index kMaxSteps = 1'000'000'000;
+
 struct TrainOptions {
   std::string program = "fer";  // how this program was called, for the command to resume
   std::string data;             // folder of the data set; none: the drawn faces
@@ -85,6 +87,9 @@ void create_run(const std::string& folder, const Config& config);
 
 // Replaces the config.json.
 void save_config(const std::string& folder, const Config& config);
+
+// A word as the shell reads it back.
+std::string shell_word(const std::string& word);
 
 // What to type to go on with the run.
 std::string resume_command(const TrainOptions& options);

@@ -1,5 +1,6 @@
 #include "examples/fer/train.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
@@ -7,6 +8,7 @@
 #include "autograd/check.h"
 #include "autograd/node.h"
 #include "data/data_loader.h"
+#include "data/files.h"
 #include "data/pictures.h"
 #include "examples/fer/evaluate.h"
 #include "examples/fer/progress.h"
@@ -151,7 +153,7 @@ bool Run::test_epoch() {
     state_.best_accuracy = accuracy;
     state_.best_epoch = state_.epoch;
     save_weights(file("best.safetensors"), config_.network, model_, state_);
-    write_confusion(options_.out, test->confusion);
+    write_report(options_.out, test->confusion);
   }
   state_.batch = state_.images = state_.correct = 0;
   state_.loss_sum = 0;
@@ -205,7 +207,8 @@ void Run::log_step(double loss, Index images) {
                  format(",%#.7g,%.7g,%.1f", loss, optimizer_->lr, images_per_second));
   const Index batches = train_images_.batch_count();
   const auto steps_here = static_cast<double>(state_.step - first_step_);
-  const auto steps_left = static_cast<double>(epochs() * batches - state_.step);
+  const Index last_step = std::min(epochs() * batches, options_.steps.value_or(kMaxSteps));
+  const auto steps_left = static_cast<double>(last_step - state_.step);
   progress_.update(epoch_name(), state_.batch, batches,
                    format("loss %.4f  accuracy %.1f %%  %.1f images/s  ", train_loss(),
                           100 * train_accuracy(), images_per_second) +
@@ -252,14 +255,36 @@ static void print_plan(const TrainOptions& options, const Config& config, const 
   std::cout << std::endl;
 }
 
-static void print_end(const TrainOptions& options, const RunState& state, bool finished) {
+static void print_results(const TrainOptions& options, const Config& config, const FaceSets& faces,
+                          Index best_epoch) {
+  const std::vector<std::uint8_t> report = read_file(options.out + "/report.txt");
+  std::cout << "\nepoch " << best_epoch << " was the best on the test images:\n\n"
+            << std::string(report.begin(), report.end()) << "\nin " << options.out << R"( are
+  best.safetensors                           its weights; PyTorch can load them
+  report.txt, confusion.png, confusion.csv   what is above
+  loss.png, accuracy.png                     curves over the epochs
+  log.csv, epochs.csv                        a row for each step, and for each epoch
+  last.safetensors, config.json              all it takes to train on with --resume
+
+)";
+  const std::string program = shell_word(options.program);
+  const std::string weights = " --weights " + shell_word(options.out + "/best.safetensors");
+  const bool drawn = config.data.empty();
+  std::cout << "to try next:\n  " << program << " predict" << weights << ' '
+            << shell_word(faces.test.front().path) << "\n  " << program << " evaluate" << weights
+            << (drawn ? "" : " --data " + shell_word(config.data))
+            << " --predictions predictions.csv\n";
+  if (drawn) std::cout << "  " << program << " train --data PATH/RAF-DB\n";
+}
+
+static void print_end(const TrainOptions& options, const Config& config, const FaceSets& faces,
+                      const RunState& state, bool finished) {
+  if (finished) return print_results(options, config, faces, state.best_epoch);
   if (state.best_epoch > 0)
-    std::cout << format("best:   %.2f %% of the test images", 100 * state.best_accuracy)
-              << ", after epoch " << state.best_epoch << "; to use it: " << options.program
-              << " predict --weights " << options.out << "/best.safetensors FACE.jpg\n";
-  if (!finished)
-    std::cout << "stopped after step " << state.step
-              << ", everything is saved; to go on: " << resume_command(options) << '\n';
+    std::cout << format("best:   %.2f %% of the test images, after epoch %lld\n",
+                        100 * state.best_accuracy, static_cast<long long>(state.best_epoch));
+  std::cout << "stopped after step " << state.step
+            << ", everything is saved; to go on: " << resume_command(options) << '\n';
 }
 
 void train(const TrainOptions& given) {
@@ -282,8 +307,8 @@ void train(const TrainOptions& given) {
     if (options.summary) std::cout << run.model();
     print_plan(options, config, run.state());
     const bool finished = run.train();
-    print_end(options, run.state(), finished);
-  } catch (const Error& error) {
+    print_end(options, config, faces, run.state(), finished);
+  } catch (const std::exception& error) {
     fail(error.what(), "\nNothing that was saved is lost; to go on from the last checkpoint: ",
          resume_command(options));
   }

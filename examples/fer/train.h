@@ -10,7 +10,8 @@ namespace chalk::fer {
 //   log.csv, epochs.csv  a row for each step, and for each epoch
 //   best.safetensors     the weights that were best on the test images so far, for anyone to use
 //   last.safetensors     the checkpoint: all it takes to go on
-//   loss.png, accuracy.png, confusion.png, confusion.csv   the last two of the best epoch
+//   loss.png, accuracy.png      curves over the epochs
+//   report.txt, confusion.csv, confusion.png   how the best epoch did on the test images
 // Files are replaced as one step, so a run that is killed at any moment can be resumed; weights and
 // losses are then, bit for bit, those of an unbroken run.
 void train(const TrainOptions& options);
