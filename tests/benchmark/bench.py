@@ -57,7 +57,10 @@ def medians(sides, task, rounds):
     return [statistics.median(results) for results in times]
 
 
-def show(name, chalk, torch, unit='ms', better='lower'):
+def show(name, chalk, torch=None, unit='ms', better='lower'):
+    if torch is None:
+        print(f'{name:34s} {chalk:10.1f} {unit:3s}', flush=True)
+        return
     ratio = torch / chalk if better == 'lower' else chalk / torch
     print(f'{name:34s} {chalk:10.1f} {unit:3s} {torch:10.1f} {unit:3s} {ratio:8.2f} x', flush=True)
 
@@ -67,11 +70,17 @@ def compare(build, python, threads, rounds):
     chalk.run('train', 32, 224)
     first_step = (time.perf_counter() - chalk.started) * 1e3
     torch = Side([python, f'{HERE}/torch_side.py'], threads, greets=True)
-    torch.run('train', 32, 224)
-    torch_first = (time.perf_counter() - torch.started) * 1e3
-    sides = [chalk, torch]
-    print(f'\n{torch.name}; {processor()}; medians of {rounds}')
-    print(f'{"":34s} {"chalk":>14s} {"PyTorch":>14s} {"ratio":>8s}')
+    if torch.name:
+        torch.run('train', 32, 224)
+        torch_first = (time.perf_counter() - torch.started) * 1e3
+        sides = [chalk, torch]
+    else:
+        print(f'\nchalk alone, since PyTorch does not start with {python}: install python3-torch and '
+              'python3-torchvision,\nor name a Python that has them with --python')
+        torch_first = None
+        sides = [chalk]
+    print(f'\n{torch.name or "no PyTorch"}; {processor()}; medians of {rounds}')
+    print(f'{"":34s} {"chalk":>14s}' + (f' {"PyTorch":>14s} {"ratio":>8s}' if torch.name else ''))
     show('train step, 32 x 224 x 224', *medians(sides, ('train', 32, 224), rounds))
     show('peak memory of training', *(side.run('memory') for side in sides), unit='MB')
     show('evaluation, 32 x 224 x 224', *medians(sides, ('evaluate', 32, 224), rounds))
