@@ -81,6 +81,7 @@ TEST_CASE("values that make no sense") {
   refused(folder, train + " --threads -1", "--threads -1");
   refused(folder, train + " --workers 1000", "--workers 1000");
   refused(folder, train + " --device abacus", "--device abacus: expected cpu or cuda");
+  refused(folder, "$FER evaluate --weights none --batch 0", "--batch 0: expected 1 to 4096");
   refused(folder, "$FER draw", "--out");
   refused(folder, "$FER draw --out " + (folder / "drawn") + " --train 0", "0 train");
   CHECK(!fs::exists(folder / "run"));

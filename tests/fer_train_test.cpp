@@ -273,6 +273,18 @@ TEST_CASE("without shuffling a run begins with the first images of the list") {
   CHECK(lines_of(options.out + "/log.csv").at(1).starts_with(fer::format("1,1,%#.7g,", loss)));
 }
 
+TEST_CASE("draw says what it wrote") {
+  const FerFolder folder("fer_draw");
+  const std::string drawn = folder / "drawn/", sheet = folder / "sheet.png";
+  const Outcome outcome =
+      shell(folder, "$FER draw --train 9 --test 8 --out " + drawn + " --sheet " + sheet);
+  CHECK(outcome.code == 0);
+  CHECK(contains(outcome.out, "9 faces to learn from and 8 to test with, in " + drawn));
+  CHECK(contains(outcome.out, sheet));
+  CHECK(find_faces(drawn, false).test.size() == 8);
+  CHECK(read_image(sheet).width == 1200);
+}
+
 TEST_CASE("evaluation and prediction agree with each other") {
   const FerFolder folder("fer_evaluate");
   fer::TrainOptions options = tiny_run(folder, "run");

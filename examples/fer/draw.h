@@ -27,6 +27,10 @@ Image draw_face(int expression, std::uint64_t seed);
 // in these proportions too.
 std::vector<int> draw_labels(Index count);
 
+// Counts up when the same seed comes to give other faces, so that those drawn before are not taken
+// for them.
+inline constexpr int kDrawingVersion = 1;
+
 struct DrawOptions {
   std::string directory;
   Index train_images = 1216;

@@ -182,6 +182,8 @@ std::optional<Evaluation> evaluate(FerNet& model, DataLoader& loader, Device dev
 }
 
 void evaluate(const EvaluateOptions& options) {
+  check(options.batch >= 1 && options.batch <= kMaxBatch, "--batch ", options.batch,
+        ": expected 1 to ", kMaxBatch);
   const Device device = use_machine(options.machine);
   LoadedNetwork network = load_network(options.weights, options.image_size, options.heads);
   network.model->to(device);

@@ -104,8 +104,15 @@ void add_draw(CLI::App& app, DrawOptions& options, std::string& sheet) {
 void draw(const DrawOptions& options, const std::string& sheet) {
   check(!options.directory.empty() || !sheet.empty(),
         "draw: name a folder for a data set with --out, or a file for a picture with --sheet");
-  if (!options.directory.empty()) draw_dataset(options);
-  if (!sheet.empty()) write_png(sheet, contact_sheet(12, options.seed));
+  if (!options.directory.empty()) {
+    draw_dataset(options);
+    std::cout << "written: " << options.train_images << " faces to learn from and "
+              << options.test_images << " to test with, in " << options.directory << '\n';
+  }
+  if (!sheet.empty()) {
+    write_png(sheet, contact_sheet(12, options.seed));
+    std::cout << "written: the seven expressions of twelve people, in " << sheet << '\n';
+  }
 }
 
 void run(int argc, char** argv) {

@@ -108,7 +108,7 @@ static void check_values(const Config& config) {
   check_range("--augment-epochs", recipe.augment_epochs, Index{0}, kMaxEpochs);
   check(recipe.epochs + recipe.augment_epochs > 0,
         "--epochs 0 and --augment-epochs 0: nothing to do; one must be 1 or more");
-  check_range("--batch", recipe.batch, Index{1}, Index{4096});
+  check_range("--batch", recipe.batch, Index{1}, kMaxBatch);
   check_range("--lr", recipe.lr, 0.0, 100.0);
   check_range("--weight-decay", recipe.weight_decay, 0.0, 100.0);
   check_range("--seed", config.seed, Index{0}, std::numeric_limits<Index>::max());

@@ -24,8 +24,9 @@ Device use_machine(const Machine& machine) {
 
 static std::string drawn_faces() {
   const DrawOptions draw;
-  const std::string folder = "data-cache/drawn-" + std::to_string(draw.train_images) + "-" +
-                             std::to_string(draw.test_images);
+  const std::string folder = "data-cache/drawn-v" + std::to_string(kDrawingVersion) + "-seed" +
+                             std::to_string(draw.seed) + "-" + std::to_string(draw.train_images) +
+                             "-" + std::to_string(draw.test_images);
   if (std::filesystem::exists(folder)) {
     std::cout << "data:   no --data given: the faces that chalk drew in " << folder << '\n';
   } else {

@@ -8,6 +8,8 @@
 
 namespace chalk::fer {
 
+inline constexpr Index kMaxBatch = 4096;
+
 struct Machine {
   std::string device = "cpu";  // or "cuda"
   int threads = 0;             // of the CPU's kernels; 0: one for each core
