@@ -197,7 +197,8 @@ void evaluate(const EvaluateOptions& options) {
   ProgressLine progress;
   const std::optional<Evaluation> result = evaluate(*network.model, loader, device, progress);
   if (!result) return;  // asked to stop
-  progress.print(result->confusion.report());
+  progress.clear();
+  std::cout << '\n' << result->confusion.report() << "\n\n";
 
   if (!options.predictions.empty())
     write_file(options.predictions, predictions_csv(images, result->probabilities));

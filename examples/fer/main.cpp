@@ -36,7 +36,7 @@ void add_train(CLI::App& app, TrainOptions& options) {
                    with_default("epochs without augmentation", &Recipe::epochs));
   train.add_option("--augment-epochs", options.augment_epochs,
                    with_default("epochs with augmentation after these", &Recipe::augment_epochs,
-                                ", with --epochs 0"));
+                                "; 0 where --epochs is given"));
   train.add_option("--batch", options.batch, with_default("images a step", &Recipe::batch));
   train.add_option("--lr", options.lr, with_default("learning rate", &Recipe::lr));
   train.add_option("--weight-decay", options.weight_decay,
@@ -118,6 +118,7 @@ void draw(const DrawOptions& options, const std::string& sheet) {
 void run(int argc, char** argv) {
   CLI::App app("Reads facial expressions: trains a ResNet with attention, tests it, uses it.",
                "fer");
+  app.footer("fer SUBCOMMAND --help lists its options");
   app.require_subcommand(1);
   TrainOptions train_options;
   train_options.program = argv[0];

@@ -94,7 +94,7 @@ void save_config(const std::string& folder, const Config& config) {
 
 // ---- options ----
 
-static constexpr Index kMaxEpochs = 100'000;
+static constexpr Index kMaxEpochs = 100'000, kMaxSteps = 1'000'000'000;
 
 // A NaN is within no range.
 template <typename T>

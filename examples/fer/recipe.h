@@ -41,8 +41,6 @@ inline const Recipe kDrawnRecipe = {.name = "short, since drawn faces are few an
 // The learning rate of a step, which counts from 0 over all epochs.
 double learning_rate(const Recipe& recipe, Index step, Index steps_per_epoch);
 
-inline constexpr Index kMaxSteps = 1'000'000'000;
-
 struct TrainOptions {
   std::string program = "fer";  // how this program was called, for the command to resume
   std::string data;             // folder of the data set; none: the drawn faces

@@ -42,7 +42,8 @@ FaceSets open_faces(const std::string& folder, bool with_training) {
   const FaceSets faces = find_faces(folder.empty() ? drawn_faces() : folder, with_training);
   std::cout << "        " << faces.layout << ": ";
   if (with_training) std::cout << faces.train.size() << " images to learn from, ";
-  std::cout << faces.test.size() << " images to test with" << std::endl;
+  std::cout << faces.test.size() << (with_training ? "" : " images") << " to test with"
+            << std::endl;
   return faces;
 }
 

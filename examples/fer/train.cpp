@@ -207,7 +207,8 @@ void Run::log_step(double loss, Index images) {
                  format(",%#.7g,%.7g,%.1f", loss, optimizer_->lr, images_per_second));
   const Index batches = train_images_.batch_count();
   const auto steps_here = static_cast<double>(state_.step - first_step_);
-  const Index last_step = std::min(epochs() * batches, options_.steps.value_or(kMaxSteps));
+  const Index all_steps = epochs() * batches;
+  const Index last_step = std::min(all_steps, options_.steps.value_or(all_steps));
   const auto steps_left = static_cast<double>(last_step - state_.step);
   progress_.update(epoch_name(), state_.batch, batches,
                    format("loss %.4f  accuracy %.1f %%  %.1f images/s  ", train_loss(),
@@ -221,9 +222,9 @@ void Run::log_epoch(const Evaluation& test) {
                   format(",%.7g,%.7g,%.7g,%.7g,%.7g,%.1f", train_loss(), test.loss,
                          train_accuracy(), accuracy, test.confusion.mean_recall(), seconds));
   progress_.print(epoch_name() +
-                  format(": loss %.4f, accuracy %.2f %%; test loss %.4f, accuracy %.2f %%%s; ",
-                         train_loss(), 100 * train_accuracy(), test.loss, 100 * accuracy,
-                         accuracy > state_.best_accuracy ? ", the best so far" : "") +
+                  format(": loss %.4f, accuracy %.2f %%; test %.4f, %.2f %%%s; ", train_loss(),
+                         100 * train_accuracy(), test.loss, 100 * accuracy,
+                         accuracy > state_.best_accuracy ? " (best)" : "") +
                   format_time(seconds));
   write_png(file("loss.png"), draw_curves("loss", {{"train", epoch_log_->column(1)},
                                                    {"test", epoch_log_->column(2)}}));
@@ -248,7 +249,7 @@ static void print_plan(const TrainOptions& options, const Config& config, const 
   const Recipe& recipe = config.recipe;
   std::cout << "recipe: " << recipe.name << "\n        " << recipe.epochs << " epochs, then "
             << recipe.augment_epochs << " with augmentation; batches of " << recipe.batch
-            << "; AdamW, learning rate " << recipe.lr
+            << "\n        AdamW, learning rate " << recipe.lr
             << (recipe.cosine ? " after a warm-up, falling to 0 along a cosine" : "")
             << ", weight decay " << recipe.weight_decay << "\nrun:    " << options.out;
   if (state.step > 0) std::cout << ", going on after step " << state.step;
