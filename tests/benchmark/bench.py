@@ -95,7 +95,7 @@ def compare(build, python, threads, rounds):
                            ('augmentation, 320 images', 'augment')):
             show(name, *medians(sides, (task, f'{folder}/faces', 320), max(2, rounds // 3)))
     print('\ntrain step, ms, by batch and image size')
-    for batch, size in ((1, 224), (8, 224), (16, 224), (64, 224), (32, 64), (32, 112), (32, 160),
+    for batch, size in ((1, 224), (8, 224), (16, 224), (64, 224), (32, 96), (32, 112), (32, 160),
                         (8, 448)):
         show(f'  {batch} x {size} x {size}',
              *medians(sides, ('train', batch, size), max(2, rounds // 3)))
