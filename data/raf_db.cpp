@@ -1,6 +1,7 @@
 #include "data/raf_db.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <charconv>
 #include <filesystem>
@@ -41,9 +42,9 @@ static int parse_label(const std::string& text, const std::string& where) {
   int label = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), label);
   check(error == std::errc() && end == text.data() + text.size(), where, ": the label \"", text,
-        "\" is not a number; expected 1 (Surprise) to 7 (Neutral)");
+        "\" is not a number; expected 1 (surprise) to 7 (neutral)");
   check(label >= 1 && label <= 7, where, ": the label ", label,
-        " is out of range; expected 1 (Surprise) to 7 (Neutral)");
+        " is out of range; expected 1 (surprise) to 7 (neutral)");
   return label - 1;
 }
 
@@ -134,16 +135,20 @@ static FaceSets official_sets(const fs::path& folder, bool with_training) {
   return faces;
 }
 
+static std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
 // 0 to 6 from a folder's name, -1 if it is not a class.
-static int class_of_folder(std::string name) {
+static int class_of_folder(const std::string& name) {
   static const std::map<std::string, int> words = {
       {"surprise", 0}, {"surprised", 0}, {"fear", 1},  {"fearful", 1},   {"afraid", 1},
       {"disgust", 2},  {"disgusted", 2}, {"happy", 3}, {"happiness", 3}, {"sad", 4},
       {"sadness", 4},  {"angry", 5},     {"anger", 5}, {"neutral", 6}};
   if (name.size() == 1 && name[0] >= '1' && name[0] <= '7') return name[0] - '1';
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  const auto found = words.find(name);
+  const auto found = words.find(lower_case(name));
   return found == words.end() ? -1 : found->second;
 }
 
@@ -158,10 +163,7 @@ static std::vector<fs::path> sorted_entries(const fs::path& folder) {
 
 static bool is_image_name(const fs::path& path) {
   static const std::set<std::string> endings = {".jpg", ".jpeg", ".png", ".bmp"};
-  std::string ending = path.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return endings.contains(ending);
+  return endings.contains(lower_case(path.extension().string()));
 }
 
 static std::vector<LabeledImage> class_folders(const fs::path& folder) {
@@ -232,7 +234,7 @@ FaceSets find_faces(const std::string& folder, bool with_training) {
     ++count[static_cast<std::size_t>(image.label)];
   for (std::size_t label = 0; label < count.size(); ++label)
     check(count[label] > 0, folder, ": the training set has no image of class ", label + 1, " (",
-          expression_names[label], ")");
+          kExpressionNames[label], ")");
   return faces;
 }
 

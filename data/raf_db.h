@@ -2,15 +2,15 @@
 // the forms in which people keep it. Finding a data set reads no image.
 #pragma once
 
-#include <array>
 #include <string>
 #include <vector>
 
 namespace chalk {
 
+inline constexpr int kExpressions = 7;
 // In the order of the labels, which are 1 to 7 in files and 0 to 6 in the program.
-inline const std::array<std::string, 7> expression_names = {
-    "Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral"};
+inline constexpr const char* kExpressionNames[kExpressions] = {
+    "surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"};
 
 struct LabeledImage {
   std::string path;

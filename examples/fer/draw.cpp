@@ -11,9 +11,6 @@
 
 namespace chalk {
 
-const char* const kExpressionNames[kExpressions] = {"surprise", "fear",  "disgust", "happiness",
-                                                    "sadness",  "anger", "neutral"};
-
 static constexpr Index kRafDbTrainImages[kExpressions] = {1290, 281, 717, 4772, 1982, 705, 2524};
 
 std::vector<int> draw_labels(Index count) {

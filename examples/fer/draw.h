@@ -11,13 +11,11 @@
 #include <vector>
 
 #include "data/image.h"
+#include "data/raf_db.h"
 
 namespace chalk {
 
-inline constexpr int kExpressions = 7;
 inline constexpr Index kFaceSize = 100;  // pixels, both ways
-// In the order of the labels: surprise, fear, disgust, happiness, sadness, anger, neutral.
-extern const char* const kExpressionNames[kExpressions];
 
 // One face, 100 x 100. `expression` is 0 to 6; equal seeds give the same person in the same pose,
 // light and background, whatever the expression.
