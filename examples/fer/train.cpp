@@ -264,8 +264,8 @@ static void print_results(const TrainOptions& options, const Config& config, con
   best.safetensors                           its weights; PyTorch can load them
   report.txt, confusion.png, confusion.csv   what is above
   loss.png, accuracy.png                     curves over the epochs
-  log.csv, epochs.csv                        a row for each step, and for each epoch
-  last.safetensors, config.json              all it takes to train on with --resume
+  log.csv, epochs.csv                        a row a step, a row an epoch
+  last.safetensors, config.json              all it takes to go on
 
 )";
   const std::string program = shell_word(options.program);
