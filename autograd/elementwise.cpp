@@ -50,8 +50,10 @@ struct AddNode final : Node {
   AddNode(const Tensor& a, const Tensor& b) : Node("add"), a_shape(a.shape()), b_shape(b.shape()) {}
 
   Gradients backward(const Tensor& grad_output) override {
-    return {needs(0) ? sum_to_shape(grad_output, a_shape) : Tensor(),
-            needs(1) ? sum_to_shape(grad_output, b_shape) : Tensor()};
+    Tensor grad_a, grad_b;
+    if (needs(0)) grad_a = sum_to_shape(grad_output, a_shape);
+    if (needs(1)) grad_b = sum_to_shape(grad_output, b_shape);
+    return {grad_a, grad_b};
   }
 };
 
@@ -67,8 +69,10 @@ struct SubtractNode final : Node {
       : Node("subtract"), a_shape(a.shape()), b_shape(b.shape()) {}
 
   Gradients backward(const Tensor& grad_output) override {
-    return {needs(0) ? sum_to_shape(grad_output, a_shape) : Tensor(),
-            needs(1) ? sum_to_shape(-grad_output, b_shape) : Tensor()};
+    Tensor grad_a, grad_b;
+    if (needs(0)) grad_a = sum_to_shape(grad_output, a_shape);
+    if (needs(1)) grad_b = sum_to_shape(-grad_output, b_shape);
+    return {grad_a, grad_b};
   }
 };
 
@@ -91,8 +95,10 @@ struct MultiplyNode final : Node {
 
   // d(a b)/da = b, d(a b)/db = a
   Gradients backward(const Tensor& grad_output) override {
-    return {needs(0) ? sum_to_shape(grad_output * b.get(), a_shape) : Tensor(),
-            needs(1) ? sum_to_shape(grad_output * a.get(), b_shape) : Tensor()};
+    Tensor grad_a, grad_b;
+    if (needs(0)) grad_a = sum_to_shape(grad_output * b.get(), a_shape);
+    if (needs(1)) grad_b = sum_to_shape(grad_output * a.get(), b_shape);
+    return {grad_a, grad_b};
   }
 };
 
@@ -113,9 +119,11 @@ struct DivideNode final : Node {
 
   // d(a / b)/da = 1 / b, d(a / b)/db = -a / b^2
   Gradients backward(const Tensor& grad_output) override {
-    const Tensor grad_a = grad_output / b.get();
-    return {needs(0) ? sum_to_shape(grad_a, a_shape) : Tensor(),
-            needs(1) ? sum_to_shape(-(grad_a * a.get() / b.get()), b.shape()) : Tensor()};
+    const Tensor quotient = grad_output / b.get();
+    Tensor grad_a, grad_b;
+    if (needs(0)) grad_a = sum_to_shape(quotient, a_shape);
+    if (needs(1)) grad_b = sum_to_shape(-(quotient * a.get() / b.get()), b.shape());
+    return {grad_a, grad_b};
   }
 };
 

@@ -34,10 +34,13 @@ struct MatmulNode final : Node {
   MatmulNode(const Tensor& a, const Tensor& b) : Node("matmul"), a(a), b(b) {}
 
   Gradients backward(const Tensor& grad_output) override {
-    return {needs(0) ? grad_a(grad_output) : Tensor(), needs(1) ? grad_b(grad_output) : Tensor()};
+    Tensor grad_a, grad_b;
+    if (needs(0)) grad_a = gradient_of_a(grad_output);
+    if (needs(1)) grad_b = gradient_of_b(grad_output);
+    return {grad_a, grad_b};
   }
 
-  Tensor grad_a(const Tensor& grad_output) {
+  Tensor gradient_of_a(const Tensor& grad_output) {
     const Tensor g = as_batch(grad_output), b_batch = as_batch(b.get());
     Tensor each = empty_like(g, {g.size(0), g.size(1), b_batch.size(1)});
     product(g, false, b_batch, true, each);
@@ -45,7 +48,7 @@ struct MatmulNode final : Node {
     return (one_for_all ? sum(each, {0}) : each).with_shape(a.get().shape());
   }
 
-  Tensor grad_b(const Tensor& grad_output) {
+  Tensor gradient_of_b(const Tensor& grad_output) {
     Tensor result = empty_like(grad_output, as_batch(b.get()).shape());
     const bool one_for_all = result.size(0) != as_batch(grad_output).size(0);
     if (one_for_all)
