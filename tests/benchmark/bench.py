@@ -1,8 +1,8 @@
 """chalk beside PyTorch on this machine: `./chalk bench`.
 
-Both run in turn, in processes of their own, on the same number of threads; a line is the median of
-several runs of each and their ratio. PyTorch runs at its best: channels last, and a malloc that
-keeps what is freed.
+Both run in turn, in processes of their own, on the same number of threads; a line has the median of
+several runs of each, and how many times chalk's PyTorch's is. PyTorch runs at its best: channels
+last, and a malloc that keeps what is freed.
 """
 import argparse
 import os
@@ -18,10 +18,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Side:
     """A process that runs tasks; see network_benchmark.cpp and torch_side.py."""
 
-    def __init__(self, command, threads, greets=False):
+    def __init__(self, command, threads, greets=False, limits=None):
         # The limits keep glibc from giving freed memory back: what tuned mallocs do.
         tuned = {'MALLOC_TRIM_THRESHOLD_': '-1', 'MALLOC_MMAP_THRESHOLD_': '4294967296'}
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), **tuned)
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), **tuned, **(limits or {}))
         self.started = time.perf_counter()
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env=environment)
@@ -57,48 +57,63 @@ def medians(sides, task, rounds):
     return [statistics.median(results) for results in times]
 
 
-def show(name, chalk, torch=None, unit='ms', better='lower'):
-    if torch is None:
-        print(f'{name:34s} {chalk:10.1f} {unit:3s}', flush=True)
-        return
-    ratio = torch / chalk if better == 'lower' else chalk / torch
-    print(f'{name:34s} {chalk:10.1f} {unit:3s} {torch:10.1f} {unit:3s} {ratio:8.2f} x', flush=True)
+def show(name, results, unit='ms'):
+    """A line: chalk's result, then every PyTorch's and how many times chalk's it is."""
+    chalk, *torches = results
+    print(f'{name:34s} {chalk:8.1f} {unit:2s}' +
+          ''.join(f' {torch:10.1f} {unit:2s} {torch / chalk:6.2f} x' for torch in torches),
+          flush=True)
 
 
-def compare(build, python, threads, rounds):
-    chalk = Side([f'{build}/network_benchmark'], threads)
-    chalk.run('train', 32, 224)
-    first_step = (time.perf_counter() - chalk.started) * 1e3
-    torch = Side([python, f'{HERE}/torch_side.py'], threads, greets=True)
-    if torch.name:
-        torch.run('train', 32, 224)
-        torch_first = (time.perf_counter() - torch.started) * 1e3
-        sides = [chalk, torch]
-    else:
-        print(f'\nchalk alone, since PyTorch does not start with {python}: install python3-torch and '
-              'python3-torchvision,\nor name a Python that has them with --python')
-        torch_first = None
-        sides = [chalk]
-    print(f'\n{torch.name or "no PyTorch"}; {processor()}; medians of {rounds}')
-    print(f'{"":34s} {"chalk":>14s}' + (f' {"PyTorch":>14s} {"ratio":>8s}' if torch.name else ''))
-    show('train step, 32 x 224 x 224', *medians(sides, ('train', 32, 224), rounds))
-    show('peak memory of training', *(side.run('memory') for side in sides), unit='MB')
-    show('evaluation, 32 x 224 x 224', *medians(sides, ('evaluate', 32, 224), rounds))
-    show('latency, batch 1', *medians(sides, ('evaluate', 1, 224), 4 * rounds))
-    show('program start to first step', first_step, torch_first)
+def start(build, pythons, threads, limits=None):
+    """chalk and every PyTorch, and the milliseconds from a program's start to its first step."""
+    sides, first_steps = [], []
+    commands = [[f'{build}/network_benchmark']] + [[p, f'{HERE}/torch_side.py'] for p in pythons]
+    for command in commands:
+        side = Side(command, threads, greets=len(command) > 1, limits=limits)
+        if not side.name:
+            print(f'PyTorch does not start with {command[0]}: install python3-torch and '
+                  'python3-torchvision,\nor name a Python that has them with --python')
+            continue
+        side.run('train', 32, 224)
+        first_steps.append((time.perf_counter() - side.started) * 1e3)
+        sides.append(side)
+    print(f'{"":34s} ' + ' '.join(f'{side.name:>{11 if side.name == "chalk" else 22}s}'
+                                  for side in sides))
+    return sides, first_steps
+
+
+def compare(build, pythons, threads, rounds):
+    sides, first_steps = start(build, pythons, threads)
+    few = max(3, rounds // 2)
+    show('train step, 32 x 224 x 224', medians(sides, ('train', 32, 224), rounds))
+    show('peak memory of training', [side.run('memory') for side in sides], unit='MB')
+    show('evaluation, 32 x 224 x 224', medians(sides, ('evaluate', 32, 224), rounds))
+    show('latency, batch 1', medians(sides, ('evaluate', 1, 224), 4 * rounds))
+    show('program start to first step done', first_steps)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([f'{build}/fer', 'draw', '--out', f'{folder}/faces', '--train', '320',
                         '--test', '32'], check=True, stdout=subprocess.DEVNULL)
-        show('epoch of 320 JPEG files, augmented',
-             *medians(sides, ('epoch', f'{folder}/faces', 320), max(2, rounds // 3)))
-        for name, task in (('resize, 320 images, one thread', 'resize'),
-                           ('augmentation, 320 images', 'augment')):
-            show(name, *medians(sides, (task, f'{folder}/faces', 320), max(2, rounds // 3)))
-    print('\ntrain step, ms, by batch and image size')
+        for name, task in (('epoch of 320 JPEG files, augmented', 'epoch'),
+                           ('resize, 320 images, one thread', 'resize'),
+                           ('augmentation, 320 images, same', 'augment')):
+            show(name, medians(sides, (task, f'{folder}/faces', 320), few))
+    print('train step by batch and image size')
     for batch, size in ((1, 224), (8, 224), (16, 224), (64, 224), (32, 96), (32, 112), (32, 160),
                         (8, 448)):
-        show(f'  {batch} x {size} x {size}',
-             *medians(sides, ('train', batch, size), max(2, rounds // 3)))
+        show(f'  {batch} x {size} x {size}', medians(sides, ('train', batch, size), few))
+    for side in sides:
+        side.close()
+
+
+def compare_with_avx2(build, pythons, threads, rounds):
+    """Both sides as they are on a processor without AVX-512."""
+    print('\nwith AVX2 alone')
+    sides, _ = start(build, pythons, threads, {'ONEDNN_MAX_CPU_ISA': 'AVX2',
+                                               'ATEN_CPU_CAPABILITY': 'avx2',
+                                               'MKL_ENABLE_INSTRUCTIONS': 'AVX2'})
+    show('train step, 32 x 224 x 224', medians(sides, ('train', 32, 224), rounds))
+    show('evaluation, 32 x 224 x 224', medians(sides, ('evaluate', 32, 224), rounds))
     for side in sides:
         side.close()
 
@@ -115,11 +130,17 @@ def threads_against_one(build, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--build', required=True, help='folder of the built programs')
-    parser.add_argument('--python', default=sys.executable, help='a Python that has PyTorch')
+    parser.add_argument('--avx2-build', help='folder of the programs built for AVX2 alone')
+    parser.add_argument('--python', action='append',
+                        help='a Python that has PyTorch; several are measured side by side')
     parser.add_argument('--threads', type=int, default=os.cpu_count())
     parser.add_argument('--rounds', type=int, default=7)
     options = parser.parse_args()
-    compare(options.build, options.python, options.threads, options.rounds)
+    pythons = options.python or [sys.executable]
+    print(f'{processor()}; {options.threads} threads; medians of {options.rounds}')
+    compare(options.build, pythons, options.threads, options.rounds)
+    if options.avx2_build:
+        compare_with_avx2(options.avx2_build, pythons, options.threads, options.rounds)
     if options.threads > 1:
         threads_against_one(options.build, options.rounds)
 

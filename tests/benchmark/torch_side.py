@@ -84,8 +84,9 @@ def train(batch, size):
 
 def evaluate(batch, size):
     network.eval()
+    x = images_of(int(batch), int(size))  # made out here, since training cannot use what is made below
     with torch.inference_mode():
-        network(images_of(int(batch), int(size)))
+        network(x)
 
 
 def transform_of(augmented):
@@ -147,7 +148,7 @@ def memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-print(f'PyTorch {torch.__version__}, {torch.get_num_threads()} threads', flush=True)
+print(f'PyTorch {torch.__version__.split("+")[0]}', flush=True)
 tasks = {'train': train, 'evaluate': evaluate, 'epoch': epoch, 'memory': memory,
          'resize': resize, 'augment': augment}
 for line in sys.stdin:
