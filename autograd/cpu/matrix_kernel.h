@@ -70,20 +70,27 @@ void store(T* to, Vector<T> vector) {
 }
 
 // The same for the first `count` lanes only (all, if there are not so many): the others load as 0.
+// `simd` makes of each loop one masked instruction, where the processor has it.
 template <typename T>
 Vector<T> load_some(const T* from, Index count) {
   if (count >= lanes<T>) return load(from);
+  const int some = static_cast<int>(count);
   T filled[lanes<T>];
-  for (Index lane = 0; lane < lanes<T>; ++lane)
-    filled[lane] = lane < count ? from[lane] : T(0);
+#pragma omp simd
+  for (int lane = 0; lane < lanes<T>; ++lane)
+    filled[lane] = lane < some ? from[lane] : T(0);
   return load(filled);
 }
 
 template <typename T>
 void store_some(T* to, Vector<T> vector, Index count) {
   if (count >= lanes<T>) return store(to, vector);
-  for (Index lane = 0; lane < lanes<T>; ++lane) {
-    if (lane < count) to[lane] = vector[lane];
+  const int some = static_cast<int>(count);
+  T filled[lanes<T>];
+  store(filled, vector);
+#pragma omp simd
+  for (int lane = 0; lane < lanes<T>; ++lane) {
+    if (lane < some) to[lane] = filled[lane];
   }
 }
 
