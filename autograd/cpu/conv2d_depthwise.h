@@ -126,6 +126,31 @@ void conv2d_depthwise_backward_input(const Conv2dSizes& s, const T* dy, const T*
   });
 }
 
+// sum[j, c] += sum over w of x[w stride + j - padding, c] * dy[w, c]: one row of x, of dy and of
+// taps, `vectors` vectors of channels from c on.
+template <typename T, int vectors>
+void depthwise_weight_row(const Conv2dSizes& s, const T* x, const T* dy, Index c, T* sum) {
+  const Index channels = s.in_channels;
+  for (Index j = 0; j < s.kernel_width; ++j) {
+    const auto range = OutputRange::of(j, s.stride, s.padding, s.width, s.out_width());
+    Vector<T> total[vectors] = {};
+    for (Index w = range.begin; w < range.end; ++w) {
+      const T* pixel = x + (w * s.stride + j - s.padding) * channels + c;
+      const T* gradient = dy + w * channels + c;
+      for (int v = 0; v < vectors; ++v) {
+        const Index left = vectors > 1 ? lanes<T> : channels - c;
+        total[v] +=
+            load_some(pixel + v * lanes<T>, left) * load_some(gradient + v * lanes<T>, left);
+      }
+    }
+    for (int v = 0; v < vectors; ++v) {
+      const Index left = vectors > 1 ? lanes<T> : channels - c;
+      T* to = sum + j * channels + c + v * lanes<T>;
+      store_some(to, load_some(to, left) + total[v], left);
+    }
+  }
+}
+
 // dw[i, j, c] = sum over n, h, w of x[n, h stride + i - padding, w stride + j - padding, c]
 //                                   * dy[n, h, w, c]
 // Up to 16 groups of images are summed apart, so that as many threads can work, then added.
@@ -143,19 +168,16 @@ void conv2d_depthwise_backward_weight(const Conv2dSizes& s, const T* x, const T*
     for (Index row = piece * images * out_height; row < end; ++row) {
       const Index top = row % out_height * s.stride - s.padding;
       const TapRange taps_y(top, s.kernel_height, s.height);
-      for (Index w = 0; w < out_width; ++w) {
-        const Index left = w * s.stride - s.padding;
-        const TapRange taps_x(left, s.kernel_width, s.width);
-        const T* gradient = dy + (row * out_width + w) * channels;
-        for (Index i = taps_y.begin; i < taps_y.end; ++i) {
-          const T* pixel =
-              x + ((row / out_height * s.height + top + i) * s.width + left) * channels;
-          T* to = sum + i * s.kernel_width * channels;
-          for (Index j = taps_x.begin; j < taps_x.end; ++j) {
-            for (Index c = 0; c < channels; ++c) {
-              to[j * channels + c] += pixel[j * channels + c] * gradient[c];
-            }
-          }
+      for (Index i = taps_y.begin; i < taps_y.end; ++i) {
+        const T* line = x + (row / out_height * s.height + top + i) * s.width * channels;
+        const T* gradient = dy + row * out_width * channels;
+        T* to = sum + i * s.kernel_width * channels;
+        Index c = 0;
+        for (; channels - c >= 4 * lanes<T>; c += 4 * lanes<T>) {
+          depthwise_weight_row<T, 4>(s, line, gradient, c, to);
+        }
+        for (; c < channels; c += lanes<T>) {
+          depthwise_weight_row<T, 1>(s, line, gradient, c, to);
         }
       }
     }
