@@ -84,7 +84,7 @@ def train(batch, size):
 
 def evaluate(batch, size):
     network.eval()
-    x = images_of(int(batch), int(size))  # made out here, since training cannot use what is made below
+    x = images_of(int(batch), int(size))  # out here: training cannot use what inference_mode makes
     with torch.inference_mode():
         network(x)
 
