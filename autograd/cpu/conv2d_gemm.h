@@ -339,85 +339,102 @@ void conv2d_gemm_backward_input(const Conv2dSizes& sizes, const T* dy, const T* 
 
 // ---- gradient of the weight ----
 
-// The sum over all output pixels goes in chunks of output rows, in order: all threads prepare a
-// chunk (windows of x, panels of dy), then each adds its own part of dw.
+// The sum over all output pixels goes in pieces (see pieces_of_sum), a piece in chunks: some rows
+// of dy of some images. A chunk is prepared (windows of x, panels of dy), then multiplied.
 template <typename T>
 struct WeightGradient {
   const Conv2dSizes& s;
   Image<const T> x, dy;
   T* dw;  // row (i, j, c) of [kernel_height, kernel_width, in / groups] at s.out_channels apart
 
-  const Index in = x.channels, out = dy.channels;
-  const Index columns = (dy.width - 1) * s.stride + s.kernel_width, line = columns * in;
-  const Index panels = divide_up(out, panel_columns<T>);
+  const Index in = x.channels, out = dy.channels, taps = s.kernel_width * in;
+  const Index line = ((dy.width - 1) * s.stride + s.kernel_width) * in;  // of a window
+  const Index panels = divide_up(out, panel_columns<T>), dw_row = panels * panel_columns<T>;
   const Index rows = choose_rows();                                  // of dy, in a chunk
   const Index images = std::max<Index>(1, 256 / (rows * dy.width));  // in a chunk
   const Index window_rows = (rows - 1) * s.stride + s.kernel_height;
 
-  // About 2 MiB a chunk, in even parts of an image.
+  struct Chunk {
+    Index n, images, h, rows;
+    Window<T> window;
+    T *windows, *packed_dy;  // of this thread
+  };
+
+  // About 1 MiB a chunk, in even parts of an image.
   Index choose_rows() const {
     const Index bytes = (s.stride * line + dy.width * out) * static_cast<Index>(sizeof(T));
-    return divide_up(dy.height, divide_up(dy.height * bytes, 2 << 20));
+    return divide_up(dy.height, divide_up(dy.height * bytes, 1 << 20));
   }
 
   void run() const {
+    const Index chunks_down = divide_up(dy.height, rows), size = s.kernel_height * taps * dw_row;
+    const Index chunks = divide_up(s.batch, images) * chunks_down;
+    const Index pieces = pieces_of_sum(chunks, size * static_cast<Index>(sizeof(T)));
+    const Index windows_size = images * window_rows * line;
+    const Index chunk_size = windows_size + images * rows * dy.width * dw_row;
     Scratch scratch;
-    T* windows = scratch.take<T>(images * window_rows * line);
-    T* packed_dy = scratch.take<T>(panels * images * rows * dy.width * panel_columns<T>);
-    for (Index n = 0; n < s.batch; n += images) {
-      for (Index h = 0; h < dy.height; h += rows) {
+    T* sums = scratch.take<T>(pieces * size);
+    T* buffers = scratch.take<T>((pieces > 1 ? num_threads() : 1) * chunk_size);
+    parallel_for(pieces, [&](Index piece, int thread) {
+      T* buffer = buffers + thread * chunk_size;
+      const Index first = chunks * piece / pieces, last = chunks * (piece + 1) / pieces;
+      for (Index at = first; at < last; ++at) {
+        const Index n = at / chunks_down * images, h = at % chunks_down * rows;
         const Index count = std::min(rows, dy.height - h);
         const Window<T> window{x, h * s.stride - s.padding, -s.padding,
-                               (count - 1) * s.stride + s.kernel_height, columns};
-        prepare(window, n, h, count, windows, packed_dy);
-        accumulate(window, n, count, windows, packed_dy, n + h > 0);
+                               (count - 1) * s.stride + s.kernel_height, line / in};
+        const Chunk chunk{n,      std::min(images, s.batch - n), h, count, window,
+                          buffer, buffer + windows_size};
+        prepare(chunk);
+        accumulate(chunk, at > first, sums + piece * size);
       }
-    }
+    });
+    add_pieces(pieces, size, sums);
+    for (Index k = 0; k < s.kernel_height * taps; ++k)
+      std::copy(sums + k * dw_row, sums + k * dw_row + out, dw + k * s.out_channels);
   }
 
-  // Copies the window, and packs rows [h, h + count) of dy, of the images from n on.
-  void prepare(const Window<T>& window, Index n, Index h, Index count, T* windows,
-               T* packed_dy) const {
-    const Index copied = window.needs_copy() ? window.rows : 0;
-    parallel_for(std::min(images, s.batch - n) * (copied + count), [&](Index task) {
-      const Index m = task / (copied + count), row = task % (copied + count);
+  // Copies the windows, and packs the rows of dy.
+  void prepare(const Chunk& chunk) const {
+    const Index copied = chunk.window.needs_copy() ? chunk.window.rows : 0;
+    parallel_for(chunk.images * (copied + chunk.rows), [&](Index task) {
+      const Index m = task / (copied + chunk.rows), row = task % (copied + chunk.rows);
       if (row < copied) {
-        return window.copy_row(n + m, row, windows + (m * window_rows + row) * line);
+        T* to = chunk.windows + (m * window_rows + row) * line;
+        return chunk.window.copy_row(chunk.n + m, row, to);
       }
       for (Index p = 0; p < panels; ++p) {
         const Index o = p * panel_columns<T>, to = (p * images + m) * rows + row - copied;
-        pack_panel(dy.at(n + m, h + row - copied, 0) + o, dy.pixel, 1, dy.width,
+        pack_panel(dy.at(chunk.n + m, chunk.h + row - copied, 0) + o, dy.pixel, 1, dy.width,
                    std::min(panel_columns<T>, out - o),
-                   packed_dy + to * dy.width * panel_columns<T>);
+                   chunk.packed_dy + to * dy.width * panel_columns<T>);
       }
     });
   }
 
-  // Adds the products of the prepared rows to dw.
-  void accumulate(const Window<T>& window, Index n, Index count, const T* windows,
-                  const T* packed_dy, bool add) const {
+  // Adds the products of the chunk to sums [kernel_height, taps, dw_row], or sets them.
+  void accumulate(const Chunk& chunk, bool add, T* sums) const {
+    const Window<T>& window = chunk.window;
     const bool copied = window.needs_copy();
-    const Index height = s.kernel_width * in, unit = std::min(height, 8 * tile_rows);
-    const Index units = divide_up(height, unit);
+    const Index unit = std::min(taps, 8 * tile_rows), units = divide_up(taps, unit);
     parallel_for(s.kernel_height * units * panels, [&](Index task) {
-      const Index p = task % panels, o = p * panel_columns<T>;
-      const Index i = task / panels / units, k = task / panels % units * unit;
+      const Index p = task % panels, i = task / panels / units, k = task / panels % units * unit;
       Product<T> product{};
       product.a_row = 1;
       product.a_inner = s.stride * in;
       product.a_step = s.stride * (copied ? line : x.row);
       product.b_step = dy.width * panel_columns<T>;
       product.b_inner = panel_columns<T>;
-      product.c = dw + (i * height + k) * s.out_channels + o;
-      product.c_row = s.out_channels;
-      product.steps = count;
+      product.c = sums + (i * taps + k) * dw_row + p * panel_columns<T>;
+      product.c_row = dw_row;
+      product.steps = chunk.rows;
       product.inner = dy.width;
-      for (Index m = 0; m < std::min(images, s.batch - n); ++m) {
-        product.a = k + (copied ? windows + (m * window_rows + i) * line
-                                : x.at(n + m, window.top + i, window.left));
-        product.b = packed_dy + (p * images + m) * rows * dy.width * panel_columns<T>;
+      for (Index m = 0; m < chunk.images; ++m) {
+        product.a = k + (copied ? chunk.windows + (m * window_rows + i) * line
+                                : x.at(chunk.n + m, window.top + i, window.left));
+        product.b = chunk.packed_dy + (p * images + m) * rows * dy.width * panel_columns<T>;
         product.add = add || m > 0;
-        multiply(product, std::min(unit, height - k), std::min(panel_columns<T>, out - o));
+        multiply(product, std::min(unit, taps - k), panel_columns<T>);
       }
     });
   }

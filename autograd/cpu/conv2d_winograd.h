@@ -399,51 +399,64 @@ struct Winograd {
     }
   }
 
+  // The sum over all tiles goes in pieces, each with sums of its own (see pieces_of_sum), and a
+  // piece in chunks: transform some tiles, then multiply them.
   static void backward_weight(Index batch, Index height, Index width, Index in, Index padding,
                               Index out, const T* input, const T* dy, T* dw) {
     const Grid grid{height + 2 * padding - 2, width + 2 * padding - 2};
     const Index tiles = batch * grid.tiles();
-    // The values of a chunk take about twice the room of the sums: both pass the caches once each.
-    const Index chunk = std::min(tiles, std::max<Index>(192, 2 * in * out / (in + out)));
     const Index panels = divide_up(out, panel_columns<T>), row = panels * panel_columns<T>;
+    const Index size = elements * padded_in(in) * row;
+    const Index pieces = pieces_of_sum(tiles / 64, size * static_cast<Index>(sizeof(T)));
+    // The values of a chunk take about twice the room of the sums: both pass the caches once each.
+    const Index most = std::max<Index>(200, 2 * in * out / (in + out));
+    const Index piece_tiles = divide_up(tiles, pieces);
+    const Index chunk = divide_up(piece_tiles, divide_up(piece_tiles, most));
+    const Index copies = pieces > 1 ? num_threads() : 1;
     Scratch scratch;
-    const Values inputs(scratch, 1, chunk, in, lanes<T>);
-    const Values gradients(scratch, 1, chunk, out, panel_columns<T>);
-    T* sums = scratch.take<T>(elements * padded_in(in) * row);
+    const Values all_inputs(scratch, copies, chunk, in, lanes<T>);
+    const Values all_gradients(scratch, copies, chunk, out, panel_columns<T>);
+    T* sums = scratch.take<T>(pieces * size);
     const T* zeros = take_zeros(scratch, std::max(in, out));
-    for (Index begin = 0; begin < tiles; begin += chunk) {
-      const Index count = std::min(chunk, tiles - begin);
-      parallel_ranges(count, 4, [&](Index first, Index last) {
-        for (Index t = first; t < last; ++t) {
-          const Index image = (begin + t) / grid.tiles(), at = (begin + t) % grid.tiles();
-          const Index y = at / grid.tiles_x * m, x = at % grid.tiles_x * m;
-          const T* pixels[elements];
-          find_square<n>(input + image * height * width * in, height, width, in, y - padding,
-                         x - padding, zeros, pixels);
-          transform_input(pixels, in, inputs, t);
-          find_square<m>(dy + image * grid.height * grid.width * out, grid.height, grid.width, out,
-                         y, x, zeros, pixels);
-          transform_gradient(pixels, out, gradients, t);
-        }
-      });
-      parallel_for(elements * panels, [&](Index task) {
-        const Index e = task / panels, o = task % panels * panel_columns<T>;
-        for (Index c = 0; c < in; c += lanes<T>) {
-          Product<T> product{};
-          product.a = inputs.at(c, 0) + e * inputs.element_size;
-          product.a_row = 1;
-          product.a_inner = lanes<T>;
-          product.b = gradients.at(o, 0) + e * gradients.element_size;
-          product.b_inner = panel_columns<T>;
-          product.c = sums + (e * padded_in(in) + c) * row + o;
-          product.c_row = row;
-          product.steps = 1;
-          product.inner = count;
-          product.add = begin > 0;
-          multiply(product, lanes<T>, panel_columns<T>);
-        }
-      });
-    }
+    parallel_for(pieces, [&](Index piece, int thread) {
+      const Values inputs = all_inputs.copy(thread), gradients = all_gradients.copy(thread);
+      T* own = sums + piece * size;
+      const Index first = tiles * piece / pieces, last = tiles * (piece + 1) / pieces;
+      for (Index begin = first; begin < last; begin += chunk) {
+        const Index count = std::min(chunk, last - begin);
+        parallel_ranges(count, 4, [&](Index from, Index to) {
+          for (Index t = from; t < to; ++t) {
+            const Index image = (begin + t) / grid.tiles(), at = (begin + t) % grid.tiles();
+            const Index y = at / grid.tiles_x * m, x = at % grid.tiles_x * m;
+            const T* pixels[elements];
+            find_square<n>(input + image * height * width * in, height, width, in, y - padding,
+                           x - padding, zeros, pixels);
+            transform_input(pixels, in, inputs, t);
+            find_square<m>(dy + image * grid.height * grid.width * out, grid.height, grid.width,
+                           out, y, x, zeros, pixels);
+            transform_gradient(pixels, out, gradients, t);
+          }
+        });
+        parallel_for(elements * panels, [&](Index task) {
+          const Index e = task / panels, o = task % panels * panel_columns<T>;
+          for (Index c = 0; c < in; c += lanes<T>) {
+            Product<T> product{};
+            product.a = inputs.at(c, 0) + e * inputs.element_size;
+            product.a_row = 1;
+            product.a_inner = lanes<T>;
+            product.b = gradients.at(o, 0) + e * gradients.element_size;
+            product.b_inner = panel_columns<T>;
+            product.c = own + (e * padded_in(in) + c) * row + o;
+            product.c_row = row;
+            product.steps = 1;
+            product.inner = count;
+            product.add = begin > first;
+            multiply(product, lanes<T>, panel_columns<T>);
+          }
+        });
+      }
+    });
+    add_pieces(pieces, size, sums);
     transform_weight_gradient(sums, in, out, dw);
   }
 };

@@ -74,4 +74,23 @@ void parallel_ranges(Index count, Index grain, const Body& body) {
                [&](Index piece) { body(piece * grain, std::min(count, (piece + 1) * grain)); });
 }
 
+// A sum over many terms whose result is an array (the gradient of a weight) is cut into pieces,
+// each with a result of its own, in the cache of the thread that works at it; add_pieces adds them.
+// Only one, where there are few terms or the arrays would fill the caches: then a piece's loops run
+// on all threads.
+inline Index pieces_of_sum(Index terms, Index result_bytes) {
+  constexpr Index pieces = 8, room = 16 << 20;
+  return terms >= pieces && pieces * result_bytes <= room ? pieces : 1;
+}
+
+// sums [pieces, size]: adds all to the first, in order.
+template <typename T>
+void add_pieces(Index pieces, Index size, T* sums) {
+  parallel_ranges(size, 4096, [&](Index begin, Index end) {
+    for (Index piece = 1; piece < pieces; ++piece)
+      for (Index i = begin; i < end; ++i)
+        sums[i] += sums[piece * size + i];
+  });
+}
+
 }  // namespace chalk::cpu
