@@ -8,13 +8,16 @@
 
 namespace chalk::cpu {
 
-constexpr Index mebibyte = Index{1} << 20;
+// Room for many tensors; but for one, where a sanitizer looks for writes beyond its end.
+#ifdef __SANITIZE_ADDRESS__
+constexpr Index region_size = 0;
+#else
+constexpr Index region_size = Index{1} << 30;
+#endif
 
-// Sizes in steps of 64 bytes, from 2 MiB on in steps of that, the size of a huge page: fewer
-// different sizes, more blocks that fit again.
+// Whole cache lines, at least one: every block has an address of its own.
 static Index block_size(Index bytes) {
-  const Index unit = bytes >= 2 * mebibyte ? 2 * mebibyte : 64;
-  return std::max<Index>(1, (bytes + unit - 1) / unit) * unit;
+  return (std::max<Index>(bytes, 1) + 63) / 64 * 64;
 }
 
 void* CachingAllocator::allocate(Index bytes) {
@@ -22,67 +25,76 @@ void* CachingAllocator::allocate(Index bytes) {
   check(bytes >= 0 && bytes <= most, "out of memory: ", bytes, " bytes can't be allocated");
   const Index size = block_size(bytes);
   const std::lock_guard lock(mutex_);
-  void* block = take_kept(size);
-  if (block == nullptr) {
-    Memory memory = fresh(size);
-    block = memory.get();
-    in_use_.emplace(block, std::make_pair(size, std::move(memory)));
+  auto piece = first_free(size);
+  if (piece == free_.end()) {
+    add_region(size);
+    piece = first_free(size);
   }
-  usage_.in_use += in_use_.at(block).first;
+  const auto [block, free] = *piece;
+  free_.erase(piece);
+  if (free > size) free_.emplace(block + size, free - size);
+  usage_.in_use += size;
   usage_.peak = std::max(usage_.peak, usage_.in_use);
   return block;
 }
 
-// A kept block of at least `size` bytes, now in in_use_; nullptr where none fits well.
-void* CachingAllocator::take_kept(Index size) {
-  const auto found = kept_.lower_bound(size);
-  if (found == kept_.end() || found->first > size + size / 4) return nullptr;
-  void* block = found->second.get();
-  in_use_.emplace(block, std::make_pair(found->first, std::move(found->second)));
-  usage_.kept -= found->first;
-  kept_.erase(found);
-  return block;
+// The first free piece of at least `size` bytes, or free_.end().
+std::map<std::byte*, Index>::iterator CachingAllocator::first_free(Index size) {
+  return std::find_if(free_.begin(), free_.end(),
+                      [size](const auto& piece) { return piece.second >= size; });
 }
 
-Memory CachingAllocator::fresh(Index size) {
-  const Index peak = std::max(usage_.peak, usage_.in_use + size);
-  const auto give_back = [this] {
-    kept_.clear();
-    usage_.kept = 0;
-  };
-  if (usage_.in_use + usage_.kept + size > 2 * peak + 64 * mebibyte) give_back();
+// A region with room for a block of `size` bytes, free as a whole.
+void CachingAllocator::add_region(Index size) {
+  give_back();
+  Region region{nullptr, std::max(size, region_size)};
   try {
-    return allocate_memory(static_cast<std::size_t>(size));
+    region.memory = allocate_memory(static_cast<std::size_t>(region.size));
   } catch (const std::bad_alloc&) {
-    give_back();
+    region.size = size;
   }
   try {
-    return allocate_memory(static_cast<std::size_t>(size));
+    if (!region.memory) region.memory = allocate_memory(static_cast<std::size_t>(size));
   } catch (const std::bad_alloc&) {
     fail("out of memory: ", size, " bytes were asked for, tensors use ", usage_.in_use,
          "; take a smaller batch");
   }
+  std::byte* begin = region.memory.get();
+  free_.emplace(begin, region.size);
+  usage_.regions += region.size;
+  regions_.emplace(begin, std::move(region));
 }
 
-void CachingAllocator::release(void* block, Index) {
+void CachingAllocator::release(void* block, Index bytes) {
   const std::lock_guard lock(mutex_);
-  const auto found = in_use_.find(block);
-  auto& [size, memory] = found->second;
+  const Index size = block_size(bytes);
   usage_.in_use -= size;
-  usage_.kept += size;
-  kept_.emplace(size, std::move(memory));
-  in_use_.erase(found);
+  const auto piece = free_.emplace(static_cast<std::byte*>(block), size).first;
+  // Pieces side by side become one, if they are of the same region.
+  const auto join = [this](auto left, auto right) {
+    if (left->first + left->second != right->first || regions_.contains(right->first)) return;
+    left->second += right->second;
+    free_.erase(right);
+  };
+  if (const auto next = std::next(piece); next != free_.end()) join(piece, next);
+  if (piece != free_.begin()) join(std::prev(piece), piece);
+}
+
+// Gives the regions without a block in use back to the system.
+void CachingAllocator::give_back() {
+  std::erase_if(regions_, [this](const auto& item) {
+    const auto& [begin, region] = item;
+    const auto piece = free_.find(begin);
+    if (piece == free_.end() || piece->second < region.size) return false;
+    free_.erase(piece);
+    usage_.regions -= region.size;
+    return true;
+  });
 }
 
 CachingAllocator::Usage CachingAllocator::usage() const {
   const std::lock_guard lock(mutex_);
   return usage_;
-}
-
-void CachingAllocator::release_kept() {
-  const std::lock_guard lock(mutex_);
-  kept_.clear();
-  usage_.kept = 0;
 }
 
 CachingAllocator& caching_allocator() {

@@ -2,43 +2,47 @@
 //
 // A training step allocates what the step before it released. Fresh memory would have to be mapped
 // and zeroed by the system, page by page: a tenth of the step.
+//
+// Memory comes from the system in regions, of which blocks are cut. A returned block becomes one
+// with the free memory beside it: so the backward pass, whose maps grow from layer to layer, finds
+// room where the forward pass left many small ones.
 #pragma once
 
 #include <map>
 #include <mutex>
-#include <unordered_map>
 
 #include "autograd/cpu/scratch.h"
 #include "autograd/storage.h"
 
 namespace chalk::cpu {
 
-// Owns all of its blocks, those in use too. May be called from any thread.
+// Owns all of its memory, that in use too. May be called from any thread.
 class CachingAllocator final : public Allocator {
  public:
   struct Usage {
     Index in_use, peak;  // bytes in blocks handed out: now, and at most so far
-    Index kept;          // bytes in blocks waiting to be handed out again
+    Index regions;       // bytes taken from the system, which gives no page before it is used
   };
 
-  // The smallest kept block that fits without wasting more than a quarter, else fresh memory, in
-  // huge pages from 2 MiB on where the system has them. Before memory would grow beyond
-  // twice the peak use + 64 MiB, and before failing, kept blocks are given back to the system.
+  // Cut from the first free piece that is large enough, else from a new region; before that,
+  // regions without a block in use go back to the system.
   void* allocate(Index bytes) override;
   void release(void* block, Index bytes) override;
 
   Usage usage() const;
 
-  // Gives the kept blocks back to the system.
-  void release_kept();
-
  private:
-  void* take_kept(Index bytes);
-  Memory fresh(Index bytes);
+  std::map<std::byte*, Index>::iterator first_free(Index size);
+  void add_region(Index size);
+  void give_back();
 
+  struct Region {
+    Memory memory;
+    Index size;
+  };
   mutable std::mutex mutex_;
-  std::multimap<Index, Memory> kept_;                           // by size
-  std::unordered_map<void*, std::pair<Index, Memory>> in_use_;  // with the block's size
+  std::map<std::byte*, Region> regions_;  // by where they begin
+  std::map<std::byte*, Index> free_;      // the sizes of the free pieces, by where they begin
   Usage usage_ = {0, 0, 0};
 };
 
