@@ -25,97 +25,108 @@
 
 namespace chalk::cpu {
 
-// The matrices. Each function multiplies a column of vectors, `from_step` apart, by a matrix.
-template <typename T, int m>
+// ---- the matrices ----
+//
+// The points come in pairs x and -x, whose rows differ only in the sign of the odd powers. So each
+// matrix is a product with S, which adds and subtracts what such rows have in common:
+//   B^T = S B,  G = S G,  A^T = A S      (on the right the smaller matrices that are given here)
+template <int rows, int columns>
+struct Matrix {
+  double at[rows][columns];
+
+  constexpr Matrix<columns, rows> transposed() const {
+    Matrix<columns, rows> result{};
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < columns; ++j)
+        result.at[j][i] = at[i][j];
+    return result;
+  }
+};
+
+template <int m>
 struct WinogradMatrices;
 
-// F(2, 3), points 0, 1, -1, infinity.
-template <typename T>
-struct WinogradMatrices<T, 2> {
-  using V = Vector<T>;
-  static constexpr double g[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-
-  // B^T = 1  0 -1  0    A = 1  0
-  //       0  1  1  0        1  1
-  //       0 -1  1  0        1 -1
-  //       0  1  0 -1        0 -1
-  template <int from_step, int to_step>
-  static void b_transposed(const V* d, V* to) {
-    to[0] = d[0] - d[2 * from_step];
-    to[to_step] = d[from_step] + d[2 * from_step];
-    to[2 * to_step] = d[2 * from_step] - d[from_step];
-    to[3 * to_step] = d[from_step] - d[3 * from_step];
-  }
-  template <int from_step, int to_step>
-  static void a_transposed(const V* v, V* to) {
-    to[0] = v[0] + v[from_step] + v[2 * from_step];
-    to[to_step] = v[from_step] - v[2 * from_step] - v[3 * from_step];
-  }
-  template <int from_step, int to_step>
-  static void a(const V* y, V* to) {
-    to[0] = y[0];
-    to[to_step] = y[0] + y[from_step];
-    to[2 * to_step] = y[0] - y[from_step];
-    to[3 * to_step] = -y[from_step];
-  }
+// F(2, 3), for the points 0, 1, -1, infinity.
+template <>
+struct WinogradMatrices<2> {
+  static constexpr Matrix<4, 4> s = {{{1, 0, 0, 0}, {0, 1, 1, 0}, {0, 1, -1, 0}, {0, 0, 0, 1}}};
+  static constexpr Matrix<4, 4> b = {{{1, 0, -1, 0}, {0, 0, 1, 0}, {0, 1, 0, 0}, {0, 1, 0, -1}}};
+  static constexpr Matrix<4, 3> g = {{{1, 0, 0}, {0.5, 0, 0.5}, {0, 0.5, 0}, {0, 0, 1}}};
+  static constexpr Matrix<2, 4> a = {{{1, 1, 0, 0}, {0, 0, 1, -1}}};
 };
 
-// F(4, 3), points 0, p, -p, q, -q, infinity. The paper has p = 1, q = 2; any give the same result
-// but for rounding, and with these, closer to one another around 1, its error halves.
-//
-//   B^T = p2q2    0 -p2-q2     0  1  0    A = 1  0  0  0    p2 = p p, p3 = p p p, ...
-//            0 -pq2    -q2     p  1  0        1  p p2 p3    G: rows 1, x, x x of the points x, each
-//            0  pq2    -q2    -p  1  0        1 -p p2-p3    divided by the product of its distances
-//            0 -qp2    -p2     q  1  0        1  q q2 q3    to the other points; and 0 0 1
-//            0  qp2    -p2    -q  1  0        1 -q q2-q3
-//            0 p2q2      0 -p2-q2 0  1        0  0  0  1
-//
-// The rows of x and -x differ only in the sign of the odd powers: each part is summed once.
-template <typename T>
-struct WinogradMatrices<T, 4> {
-  using V = Vector<T>;
-  static constexpr double dp = 0.75, dq = 1.5, dp2 = dp * dp, dq2 = dq * dq;
-  static constexpr double np = 2 * dp2 * (dp2 - dq2), nq = 2 * dq2 * (dq2 - dp2);
-  static constexpr double g[6][3] = {{1 / (dp2 * dq2), 0, 0},      {1 / np, dp / np, dp2 / np},
-                                     {1 / np, -dp / np, dp2 / np}, {1 / nq, dq / nq, dq2 / nq},
-                                     {1 / nq, -dq / nq, dq2 / nq}, {0, 0, 1}};
-  static constexpr T p = dp, q = dq, p2 = dp2, q2 = dq2, p3 = dp2 * dp, q3 = dq2 * dq;
-
-  template <int from_step, int to_step>
-  static void b_transposed(const V* d, V* to) {
-    const V d1 = d[from_step], d2 = d[2 * from_step], d3 = d[3 * from_step], d4 = d[4 * from_step];
-    const V even_p = d4 - q2 * d2, odd_p = d3 - q2 * d1, even_q = d4 - p2 * d2,
-            odd_q = d3 - p2 * d1;
-    to[0] = p2 * q2 * d[0] - (p2 + q2) * d2 + d4;
-    to[to_step] = even_p + p * odd_p;
-    to[2 * to_step] = even_p - p * odd_p;
-    to[3 * to_step] = even_q + q * odd_q;
-    to[4 * to_step] = even_q - q * odd_q;
-    to[5 * to_step] = p2 * q2 * d1 - (p2 + q2) * d3 + d[5 * from_step];
-  }
-  template <int from_step, int to_step>
-  static void a_transposed(const V* v, V* to) {
-    const V even_p = v[from_step] + v[2 * from_step], odd_p = v[from_step] - v[2 * from_step];
-    const V even_q = v[3 * from_step] + v[4 * from_step],
-            odd_q = v[3 * from_step] - v[4 * from_step];
-    to[0] = v[0] + even_p + even_q;
-    to[to_step] = p * odd_p + q * odd_q;
-    to[2 * to_step] = p2 * even_p + q2 * even_q;
-    to[3 * to_step] = p3 * odd_p + q3 * odd_q + v[5 * from_step];
-  }
-  template <int from_step, int to_step>
-  static void a(const V* y, V* to) {
-    const V y0 = y[0], y1 = y[from_step], y2 = y[2 * from_step], y3 = y[3 * from_step];
-    const V even_p = y0 + p2 * y2, odd_p = p * y1 + p3 * y3;
-    const V even_q = y0 + q2 * y2, odd_q = q * y1 + q3 * y3;
-    to[0] = y0;
-    to[to_step] = even_p + odd_p;
-    to[2 * to_step] = even_p - odd_p;
-    to[3 * to_step] = even_q + odd_q;
-    to[4 * to_step] = even_q - odd_q;
-    to[5 * to_step] = y3;
-  }
+// F(4, 3), for 0, p, -p, q, -q, infinity. The paper has p = 1, q = 2; any give the same result but
+// for rounding, and with these, closer to one another around 1, its error halves. np and nq are the
+// products of the distances of p and of q to the other points.
+template <>
+struct WinogradMatrices<4> {
+  static constexpr double p = 0.75, p2 = p * p, p3 = p2 * p, q = 1.5, q2 = q * q, q3 = q2 * q,
+                          pq2 = p * q2, p2q = p2 * q, p2q2 = p2 * q2;
+  static constexpr double np = 2 * p2 * (p2 - q2), nq = 2 * q2 * (q2 - p2);
+  static constexpr Matrix<6, 6> s = {{{1, 0, 0, 0, 0, 0},
+                                      {0, 1, 1, 0, 0, 0},
+                                      {0, 1, -1, 0, 0, 0},
+                                      {0, 0, 0, 1, 1, 0},
+                                      {0, 0, 0, 1, -1, 0},
+                                      {0, 0, 0, 0, 0, 1}}};
+  static constexpr Matrix<6, 6> b = {{{p2q2, 0, -p2 - q2, 0, 1, 0},
+                                      {0, 0, -q2, 0, 1, 0},
+                                      {0, -pq2, 0, p, 0, 0},
+                                      {0, 0, -p2, 0, 1, 0},
+                                      {0, -p2q, 0, q, 0, 0},
+                                      {0, p2q2, 0, -p2 - q2, 0, 1}}};
+  static constexpr Matrix<6, 3> g = {{{1 / p2q2, 0, 0},
+                                      {1 / np, 0, p2 / np},
+                                      {0, p / np, 0},
+                                      {1 / nq, 0, q2 / nq},
+                                      {0, q / nq, 0},
+                                      {0, 0, 1}}};
+  static constexpr Matrix<4, 6> a = {
+      {{1, 1, 0, 1, 0, 0}, {0, 0, p, 0, q, 0}, {0, p2, 0, q2, 0, 0}, {0, 0, p3, 0, q3, 1}}};
 };
+
+// to = matrix from. Once the loops are unrolled, the compiler knows each factor, and leaves out
+// what is multiplied by 0.
+template <typename T, int rows, int columns>
+inline void multiply(const Matrix<rows, columns>& matrix, const Vector<T>* from, Vector<T>* to) {
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+    bool first = true;
+#pragma GCC unroll 8
+    for (int j = 0; j < columns; ++j) {
+      if (matrix.at[i][j] == 0) continue;
+      const Vector<T> term = T(matrix.at[i][j]) * from[j];
+      to[i] = first ? term : to[i] + term;
+      first = false;
+    }
+  }
+}
+
+// M x M^T, M = left right, for a square x of vectors: its elements are read(i), those of the result
+// go to write(i, element).
+template <typename T, int rows, int n, int columns, typename Read, typename Write>
+inline void transform(const Matrix<rows, n>& left, const Matrix<n, columns>& right,
+                      const Read& read, const Write& write) {
+  Vector<T> half[rows][columns], between[n];
+#pragma GCC unroll 8
+  for (int j = 0; j < columns; ++j) {
+    Vector<T> column[columns], result[rows];
+    for (int i = 0; i < columns; ++i)
+      column[i] = read(i * columns + j);
+    multiply<T>(right, column, between);
+    multiply<T>(left, between, result);
+    for (int i = 0; i < rows; ++i)
+      half[i][j] = result[i];
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+    Vector<T> result[rows];
+    multiply<T>(right, half[i], between);
+    multiply<T>(left, between, result);
+    for (int j = 0; j < rows; ++j)
+      write(i * rows + j, result[j]);
+  }
+}
 
 // The steps of all three passes for tiles of m x m outputs. Transformed values are stored as
 //   [n * n elements][slabs of channels][tiles][channels of a slab],
@@ -125,7 +136,9 @@ template <typename T, int m>
 struct Winograd {
   static constexpr int n = m + 2, elements = n * n;
   using V = Vector<T>;
-  using Matrices = WinogradMatrices<T, m>;
+  using Matrices = WinogradMatrices<m>;
+  static constexpr auto a_transposed = Matrices::a.transposed();
+  static constexpr auto g_transposed = Matrices::g.transposed();
 
   // An array of transformed tiles; element_size is a little odd, to use all cache sets.
   struct Values {
@@ -177,21 +190,10 @@ struct Winograd {
         for (int j = 2; j < n; ++j)
           __builtin_prefetch(pixels[i * n + j] + m * channels + c);
       }
-      V half[elements];
-      for (int j = 0; j < n; ++j) {
-        V column[n];
-        for (int i = 0; i < n; ++i) {
-          column[i] = load_some(pixels[i * n + j] + c, channels - c);
-        }
-        Matrices::template b_transposed<1, n>(column, half + j);
-      }
       T* out = to.at(c, tile);
-      for (int i = 0; i < n; ++i) {
-        V row[n];
-        Matrices::template b_transposed<1, 1>(half + i * n, row);
-        for (int j = 0; j < n; ++j)
-          store(out + (i * n + j) * to.element_size, row[j]);
-      }
+      transform<T>(
+          Matrices::s, Matrices::b, [&](int i) { return load_some(pixels[i] + c, channels - c); },
+          [&](int e, V value) { store(out + e * to.element_size, value); });
     }
   }
 
@@ -201,21 +203,10 @@ struct Winograd {
     for (Index c = 0; c < round_up(channels, to.slab); c += lanes<T>) {
       for (int i = 0; i < m * m; ++i)
         __builtin_prefetch(pixels[i] + m * channels + c);
-      V half[n * m];
-      for (int j = 0; j < m; ++j) {
-        V column[m];
-        for (int i = 0; i < m; ++i) {
-          column[i] = load_some(pixels[i * m + j] + c, channels - c);
-        }
-        Matrices::template a<1, m>(column, half + j);
-      }
       T* out = to.at(c, tile);
-      for (int i = 0; i < n; ++i) {
-        V row[n];
-        Matrices::template a<1, 1>(half + i * m, row);
-        for (int j = 0; j < n; ++j)
-          store(out + (i * n + j) * to.element_size, row[j]);
-      }
+      transform<T>(
+          Matrices::s, a_transposed, [&](int i) { return load_some(pixels[i] + c, channels - c); },
+          [&](int e, V value) { store(out + e * to.element_size, value); });
     }
   }
 
@@ -230,22 +221,14 @@ struct Winograd {
         __builtin_prefetch(right + c, 1);
     }
     for (Index c = 0; c < channels; c += lanes<T>) {
-      V half[m * n];
       const T* in = from.at(c, tile);
-      for (int j = 0; j < n; ++j) {
-        V column[n];
-        for (int i = 0; i < n; ++i)
-          column[i] = load(in + (i * n + j) * from.element_size);
-        Matrices::template a_transposed<1, n>(column, half + j);
-      }
-      for (Index i = 0; i < rows; ++i) {
-        V row[m];
-        Matrices::template a_transposed<1, 1>(half + i * n, row);
-        for (Index j = 0; j < columns; ++j) {
-          T* pixel = image + ((y + i) * grid.width + x + j) * channels + c;
-          store_some(pixel, row[j], channels - c);
-        }
-      }
+      transform<T>(
+          Matrices::a, Matrices::s, [&](int e) { return load(in + e * from.element_size); },
+          [&](int i, V value) {
+            if (i / m >= rows || i % m >= columns) return;
+            T* pixel = image + ((y + i / m) * grid.width + x + i % m) * channels + c;
+            store_some(pixel, value, channels - c);
+          });
     }
   }
 
@@ -257,38 +240,19 @@ struct Winograd {
     return elements * padded_in(in) * round_up(out, panel_columns<T>);
   }
 
-  // G g G^T of one tap square, for one vector of output channels.
-  static void transform_weight(const V* g, V* to) {
-    V half[n * 3];
-    for (int i = 0; i < n; ++i) {
-      for (int j = 0; j < 3; ++j) {
-        half[i * 3 + j] = T(Matrices::g[i][0]) * g[j] + T(Matrices::g[i][1]) * g[3 + j] +
-                          T(Matrices::g[i][2]) * g[6 + j];
-      }
-    }
-    for (int i = 0; i < n; ++i) {
-      for (int j = 0; j < n; ++j) {
-        to[i * n + j] = T(Matrices::g[j][0]) * half[i * 3] +
-                        T(Matrices::g[j][1]) * half[i * 3 + 1] +
-                        T(Matrices::g[j][2]) * half[i * 3 + 2];
-      }
-    }
-  }
-
   // Transforms the weight [3, 3, in, out] to [elements][panels of out][in][columns of a panel].
   static void pack(const T* weight, Index in, Index out, T* to) {
     const Index rows = padded_in(in), element = packed_size(in, out) / elements;
     parallel_for(rows, [&](Index c) {
       for (Index o = 0; o < round_up(out, panel_columns<T>); o += lanes<T>) {
-        V g[9], values[elements];
-        for (int tap = 0; tap < 9; ++tap) {
-          g[tap] = c < in ? load_some(weight + (tap * in + c) * out + o, out - o) : V{};
-        }
-        transform_weight(g, values);
         const Index panel = o / panel_columns<T>, column = o % panel_columns<T>;
-        for (int e = 0; e < elements; ++e) {
-          store(to + e * element + (panel * rows + c) * panel_columns<T> + column, values[e]);
-        }
+        T* values = to + (panel * rows + c) * panel_columns<T> + column;
+        transform<T>(
+            Matrices::s, Matrices::g,
+            [&](int tap) {
+              return c < in ? load_some(weight + (tap * in + c) * out + o, out - o) : V{};
+            },
+            [&](int e, V value) { store(values + e * element, value); });
       }
     });
   }
@@ -309,24 +273,10 @@ struct Winograd {
     const Index row = round_up(out, panel_columns<T>), element = padded_in(in) * row;
     parallel_for(in, [&](Index c) {
       for (Index o = 0; o < out; o += lanes<T>) {
-        V values[elements], half[3 * n];
-        for (int e = 0; e < elements; ++e)
-          values[e] = load(from + e * element + c * row + o);
-        for (int i = 0; i < 3; ++i) {
-          for (int j = 0; j < n; ++j) {
-            half[i * n + j] = V{};
-            for (int k = 0; k < n; ++k)
-              half[i * n + j] += T(Matrices::g[k][i]) * values[k * n + j];
-          }
-        }
-        for (int i = 0; i < 3; ++i) {
-          for (int j = 0; j < 3; ++j) {
-            V sum = {};
-            for (int k = 0; k < n; ++k)
-              sum += T(Matrices::g[k][j]) * half[i * n + k];
-            store_some(dw + ((i * 3 + j) * in + c) * out + o, sum, out - o);
-          }
-        }
+        const T* values = from + c * row + o;
+        transform<T>(
+            g_transposed, Matrices::s, [&](int e) { return load(values + e * element); },
+            [&](int tap, V value) { store_some(dw + (tap * in + c) * out + o, value, out - o); });
       }
     });
   }
