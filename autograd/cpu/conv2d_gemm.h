@@ -444,10 +444,6 @@ template <typename T>
 void conv2d_gemm_backward_weight(const Conv2dSizes& sizes, const T* input, const T* grad_output,
                                  T* grad_weight) {
   const Conv2dSizes s = merge_groups(sizes, lanes<T>);
-  if (is_matmul(s)) {
-    return matmul(1, s.in_channels, s.batch * s.height * s.width, s.out_channels, input, 0, true,
-                  grad_output, 0, false, grad_weight);
-  }
   Scratch scratch;
   T* dw = s.groups == sizes.groups ? grad_weight : scratch.take<T>(weight_size(s));
   for (Index g = 0; g < s.groups; ++g) {

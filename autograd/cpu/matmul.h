@@ -60,6 +60,9 @@ void matmul(Index batch, Index rows, Index inner, Index columns, const T* a, Ind
     rows *= batch;  // one tall product
     batch = 1;
   }
+  if (batch * rows == 1 && transpose_b) {  // the matrix times a column: it need not be packed
+    return matmul(1, columns, inner, 1, b, 0, false, a, 0, false, c);
+  }
   constexpr Index width = panel_columns<T>;
   const MatmulBlocks block = MatmulBlocks::choose<T>(batch, rows, inner, columns);
   const Index panels = divide_up(columns, width), b_batches = b_batch_stride == 0 ? 1 : batch;
