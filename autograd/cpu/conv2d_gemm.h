@@ -349,7 +349,7 @@ struct WeightGradient {
 
   const Index in = x.channels, out = dy.channels, taps = s.kernel_width * in;
   const Index line = ((dy.width - 1) * s.stride + s.kernel_width) * in;  // of a window
-  const Index panels = divide_up(out, panel_columns<T>), dw_row = panels * panel_columns<T>;
+  const Index panels = divide_up(out, panel_columns<T>), sums_row = round_up(out, lanes<T>);
   const Index rows = choose_rows();                                  // of dy, in a chunk
   const Index images = std::max<Index>(1, 256 / (rows * dy.width));  // in a chunk
   const Index window_rows = (rows - 1) * s.stride + s.kernel_height;
@@ -367,11 +367,11 @@ struct WeightGradient {
   }
 
   void run() const {
-    const Index chunks_down = divide_up(dy.height, rows), size = s.kernel_height * taps * dw_row;
+    const Index chunks_down = divide_up(dy.height, rows), size = s.kernel_height * taps * sums_row;
     const Index chunks = divide_up(s.batch, images) * chunks_down;
     const Index pieces = pieces_of_sum(chunks, size * static_cast<Index>(sizeof(T)));
     const Index windows_size = images * window_rows * line;
-    const Index chunk_size = windows_size + images * rows * dy.width * dw_row;
+    const Index chunk_size = windows_size + panels * images * rows * dy.width * panel_columns<T>;
     Scratch scratch;
     T* sums = scratch.take<T>(pieces * size);
     T* buffers = scratch.take<T>((pieces > 1 ? num_threads() : 1) * chunk_size);
@@ -391,7 +391,7 @@ struct WeightGradient {
     });
     add_pieces(pieces, size, sums);
     for (Index k = 0; k < s.kernel_height * taps; ++k)
-      std::copy(sums + k * dw_row, sums + k * dw_row + out, dw + k * s.out_channels);
+      std::copy(sums + k * sums_row, sums + k * sums_row + out, dw + k * s.out_channels);
   }
 
   // Copies the windows, and packs the rows of dy.
@@ -412,7 +412,7 @@ struct WeightGradient {
     });
   }
 
-  // Adds the products of the chunk to sums [kernel_height, taps, dw_row], or sets them.
+  // Adds the products of the chunk to sums [kernel_height, taps, sums_row], or sets them.
   void accumulate(const Chunk& chunk, bool add, T* sums) const {
     const Window<T>& window = chunk.window;
     const bool copied = window.needs_copy();
@@ -425,8 +425,8 @@ struct WeightGradient {
       product.a_step = s.stride * (copied ? line : x.row);
       product.b_step = dy.width * panel_columns<T>;
       product.b_inner = panel_columns<T>;
-      product.c = sums + (i * taps + k) * dw_row + p * panel_columns<T>;
-      product.c_row = dw_row;
+      product.c = sums + (i * taps + k) * sums_row + p * panel_columns<T>;
+      product.c_row = sums_row;
       product.steps = chunk.rows;
       product.inner = dy.width;
       for (Index m = 0; m < chunk.images; ++m) {
@@ -434,7 +434,8 @@ struct WeightGradient {
                                 : x.at(chunk.n + m, window.top + i, window.left));
         product.b = chunk.packed_dy + (p * images + m) * rows * dy.width * panel_columns<T>;
         product.add = add || m > 0;
-        multiply(product, std::min(unit, taps - k), panel_columns<T>);
+        multiply(product, std::min(unit, taps - k),
+                 std::min(panel_columns<T>, sums_row - p * panel_columns<T>));
       }
     });
   }
