@@ -243,16 +243,20 @@ struct Winograd {
   // Transforms the weight [3, 3, in, out] to [elements][panels of out][in][columns of a panel].
   static void pack(const T* weight, Index in, Index out, T* to) {
     const Index rows = padded_in(in), element = packed_size(in, out) / elements;
-    parallel_for(rows, [&](Index c) {
-      for (Index o = 0; o < round_up(out, panel_columns<T>); o += lanes<T>) {
-        const Index panel = o / panel_columns<T>, column = o % panel_columns<T>;
-        T* values = to + (panel * rows + c) * panel_columns<T> + column;
-        transform<T>(
-            Matrices::s, Matrices::g,
-            [&](int tap) {
-              return c < in ? load_some(weight + (tap * in + c) * out + o, out - o) : V{};
-            },
-            [&](int e, V value) { store(values + e * element, value); });
+    const Index slabs = rows / lanes<T>, panels = divide_up(out, panel_columns<T>);
+    parallel_for(panels * slabs, [&](Index task) {  // by panels: a thread writes whole pages
+      const Index panel = task / slabs, first = task % slabs * lanes<T>;
+      for (Index c = first; c < first + lanes<T>; ++c) {
+        for (Index column = 0; column < panel_columns<T>; column += lanes<T>) {
+          const Index o = panel * panel_columns<T> + column;
+          T* values = to + (panel * rows + c) * panel_columns<T> + column;
+          transform<T>(
+              Matrices::s, Matrices::g,
+              [&](int tap) {
+                return c < in ? load_some(weight + (tap * in + c) * out + o, out - o) : V{};
+              },
+              [&](int e, V value) { store(values + e * element, value); });
+        }
       }
     });
   }
