@@ -68,9 +68,11 @@ inline std::vector<PermutedAxis> permuted_axes(const Shape& x_shape,
 }
 
 // y[i, j] = x[j, i] for i < rows and j < columns; elements of a row of y are x_stride apart in x,
-// the rows of y y_stride. In tiles that fit into the first cache both ways.
+// the rows of y y_stride. In tiles that fit into the first cache both ways. Not inlined: among all
+// that permute() keeps at hand there is no register left for the strides.
 template <typename T>
-void transpose_tiles(Index rows, Index columns, const T* x, Index x_stride, T* y, Index y_stride) {
+[[gnu::noinline]] void transpose_tiles(Index rows, Index columns, const T* x, Index x_stride, T* y,
+                                       Index y_stride) {
   constexpr Index tile = 16;
   for (Index j0 = 0; j0 < columns; j0 += tile) {
     const Index j1 = std::min(columns, j0 + tile);

@@ -1,38 +1,26 @@
-// Threads: the one place that knows OpenMP, and works, on one thread, where it is switched off.
+// Threads. The loop over them is in parallel.cpp, the one place that knows OpenMP, and works, on
+// one thread, where it is switched off.
 //
 // A kernel cuts its work into pieces that write different outputs. How it cuts depends on the
 // shapes alone, never on the number of threads, so every number of threads gives the same bits.
 #pragma once
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <type_traits>
 
 #include "autograd/shape.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 namespace chalk::cpu {
 
-// 0: as many as OpenMP finds (OMP_NUM_THREADS or the number of cores).
-inline std::atomic<int> chosen_num_threads = 0;
+// How many threads the loops below may use from now on; 0, as it is at first, for OpenMP's own
+// choice (OMP_NUM_THREADS or the number of cores).
+void set_num_threads(int count);
+int num_threads();
 
-// How many threads the loops below may use from now on; 0 for OpenMP's own choice.
-inline void set_num_threads(int count) {
-  chosen_num_threads = std::max(count, 0);
-}
-
-inline int num_threads() {
-#ifdef _OPENMP
-  const int chosen = chosen_num_threads;
-  return chosen > 0 ? chosen : omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
+// parallel_for() for a body at an address that only `call` can read: with the loop and its threads
+// in parallel.cpp, a kernel's work is compiled once.
+void call_in_parallel(Index count, void (*call)(const void* address, Index i, int thread),
+                      const void* address);
 
 // Calls body(i) or body(i, thread) once for every i < count, in any order, on several threads;
 // thread < num_threads() tells which, so that each may use its own slice of a scratch buffer.
@@ -40,31 +28,15 @@ inline int num_threads() {
 // parallel_for it runs on the calling thread alone.
 template <typename Body>
 void parallel_for(Index count, const Body& body) {
-  const auto call = [&body](Index i, [[maybe_unused]] int thread) {
+  const auto call = [](const void* address, Index i, [[maybe_unused]] int thread) {
+    const Body& work = *static_cast<const Body*>(address);
     if constexpr (std::is_invocable_v<Body, Index, int>) {
-      body(i, thread);
+      work(i, thread);
     } else {
-      body(i);
+      work(i);
     }
   };
-#ifdef _OPENMP
-  if (count > 1 && num_threads() > 1 && !omp_in_parallel()) {
-    std::exception_ptr error;
-#pragma omp parallel for schedule(dynamic) num_threads(num_threads())
-    for (Index i = 0; i < count; ++i) {
-      try {
-        call(i, omp_get_thread_num());
-      } catch (...) {
-#pragma omp critical(chalk_parallel_error)
-        error = std::current_exception();
-      }
-    }
-    if (error) std::rethrow_exception(error);
-    return;
-  }
-#endif
-  for (Index i = 0; i < count; ++i)
-    call(i, 0);
+  call_in_parallel(count, call, &body);
 }
 
 // Calls body(begin, end) for the pieces [0, grain), [grain, 2 grain), ... of [0, count).
