@@ -5,19 +5,15 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
 
 #include "autograd/check.h"
 #include "autograd/cpu/batch_norm.h"
 #include "autograd/cpu/caching_allocator.h"
 #include "autograd/cpu/cpu_backend.h"
-#include "autograd/cpu/layer_norm.h"
 #include "autograd/cpu/movement.h"
-#include "autograd/cpu/optimizer_step.h"
 #include "autograd/cpu/pool.h"
 #include "autograd/cpu/random_fill.h"
-#include "autograd/cpu/softmax.h"
 
 using namespace chalk;
 
@@ -112,7 +108,7 @@ TEST_CASE_TEMPLATE("binary broadcasts as its definition says", T, float, double)
                         {{300, 1, 64}, {300, 9, 64}, {300, 9, 64}}};
   for (const Case& test : cases) {
     const auto a = numbers<T>(element_count(test.a), 1), b = numbers<T>(element_count(test.b), 2);
-    std::vector<T> y = zeros<T>(element_count(test.y));
+    Tensor y(test.y, dtype_of<T>());
     std::vector<double> expected;
     const auto at = [&](const Shape& shape, Index i) {  // where element i of y reads
       Index offset = 0, stride = 1;
@@ -126,19 +122,20 @@ TEST_CASE_TEMPLATE("binary broadcasts as its definition says", T, float, double)
     };
     for (Index i = 0; i < element_count(test.y); ++i)
       expected.push_back(static_cast<double>(a[at(test.a, i)] - b[at(test.b, i)]));
-    cpu::binary(Binary::subtract, test.a, a.data(), test.b, b.data(), test.y, y.data());
-    check_close(y, expected, 0);
+    backend(Device::cpu, dtype_of<T>())
+        .binary(Binary::subtract, Tensor::from(a, test.a), Tensor::from(b, test.b), y);
+    check_close(y.to_vector<T>(), expected, 0);
   }
 }
 
 TEST_CASE_TEMPLATE("relu keeps NaN", T, float, double) {
-  const std::vector<T> x = {std::numeric_limits<T>::quiet_NaN(), -1, 0, 2};
-  std::vector<T> y(4), dx(4);
-  cpu::unary(Unary::relu, 4, x.data(), y.data());
-  check_close(y, {NAN, 0, 0, 2}, 0);
-  cpu::unary_backward(Unary::relu, 4, x.data(), y.data(), std::vector<T>{5, 6, 7, 8}.data(),
-                      dx.data());
-  check_close(dx, {5, 0, 0, 8}, 0);
+  Backend& cpu = backend(Device::cpu, dtype_of<T>());
+  const Tensor x = Tensor::from<T>({std::numeric_limits<T>::quiet_NaN(), -1, 0, 2}, {4});
+  Tensor y(x.shape(), x.dtype()), dx(x.shape(), x.dtype());
+  cpu.unary(Unary::relu, x, y);
+  check_close(y.to_vector<T>(), {NAN, 0, 0, 2}, 0);
+  cpu.unary_backward(Unary::relu, x, y, Tensor::from<T>({5, 6, 7, 8}, {4}), dx);
+  check_close(dx.to_vector<T>(), {5, 0, 0, 8}, 0);
 }
 
 // ---- along an axis ----
@@ -319,56 +316,51 @@ TEST_CASE("uniform float32 numbers never round up to 1") {
 
 // ---- threads ----
 
-// Every kernel whose result could depend on how its work is shared out, in one long vector.
-template <typename T>
-std::vector<T> everything() {
-  const Index rows = 5003, columns = 67, count = rows * columns;
-  const auto x = numbers<T>(count, 1), dy = numbers<T>(count, 2);
-  const auto gamma = numbers<T>(columns, 3), beta = numbers<T>(columns, 4);
-  std::vector<T> all, y(x.size()), a(rows), b(rows), c(columns), d(columns);
-  const auto keep = [&all](const std::vector<T>& part) {
-    all.insert(all.end(), part.begin(), part.end());
-  };
-  cpu::unary(Unary::sigmoid, count, x.data(), y.data());
-  keep(y);
-  cpu::sum({1, count, 1}, x.data(), y.data());
-  cpu::sum({1, rows, columns}, x.data(), y.data() + 1);
-  keep(y);
-  cpu::softmax(rows, columns, x.data(), y.data());
-  keep(y);
-  cpu::mean_variance(rows, columns, x.data(), c.data(), d.data());
-  for (T& value : d)
-    value = 1 / std::sqrt(value);
-  cpu::batch_norm(rows, columns, x.data(), c.data(), d.data(), gamma.data(), beta.data(), true,
-                  y.data());
-  keep(y);
-  std::vector<T> dgamma(columns), dbeta(columns);
-  cpu::batch_norm_backward(rows, columns, x.data(), c.data(), d.data(), gamma.data(), beta.data(),
-                           true, true, dy.data(), y.data(), dgamma.data(), dbeta.data());
-  keep(y), keep(dgamma), keep(dbeta);
-  cpu::layer_norm(rows, columns, x.data(), gamma.data(), beta.data(), 1e-5, y.data(), a.data(),
-                  b.data());
-  keep(y);
-  cpu::layer_norm_backward(rows, columns, x.data(), a.data(), b.data(), gamma.data(), dy.data(),
-                           y.data(), dgamma.data(), dbeta.data());
-  keep(y), keep(dgamma), keep(dbeta);
-  cpu::normal(count, 5, 6, y.data());
-  keep(y);
-  std::vector<T> m = dy, v = y, w = x;
-  for (T& value : v)
-    value *= value;
-  cpu::adamw_step({0.1, 0.9, 0.999, 1e-8, 0.01, 3}, count, dy.data(), m.data(), v.data(), w.data());
-  keep(w);
+// What every kernel makes whose result could depend on how its work is shared out.
+std::vector<Tensor> everything(DType dtype) {
+  Backend& cpu = backend(Device::cpu, dtype);
+  const Index rows = 5003, columns = 67;
+  Generator generator{1, 0};
+  const Tensor x = Tensor::randn({rows, columns}, generator, dtype);
+  const Tensor dy = Tensor::randn({rows, columns}, generator, dtype);
+  const Tensor gamma = Tensor::rand({columns}, generator, dtype),
+               beta = Tensor::rand({columns}, generator, dtype);
+  std::vector<Tensor> all = {x, dy};
+  const auto result = [&](const Shape& shape) { return all.emplace_back(shape, dtype); };
+
+  Tensor sigmoid = result(x.shape()), total = result({}), sum = result({columns});
+  cpu.unary(Unary::sigmoid, x, sigmoid);
+  cpu.sum({1, x.numel(), 1}, x, total);
+  cpu.sum({1, rows, columns}, x, sum);
+  Tensor softmax = result(x.shape());
+  cpu.softmax(x, softmax);
+
+  Tensor mean = result({columns}), variance = result({columns}), y = result(x.shape());
+  cpu.mean_variance(x, mean, variance);
+  cpu.batch_norm(x, {mean, variance}, gamma, beta, true, y);
+  Tensor dx = result(x.shape()), dgamma = result({columns}), dbeta = result({columns});
+  cpu.batch_norm_backward(x, {mean, variance}, gamma, beta, true, true, dy, dx, dgamma, dbeta);
+
+  Tensor row_mean = result({rows}), row_inverse_std = result({rows});
+  y = result(x.shape());
+  cpu.layer_norm(x, gamma, beta, 1e-5, y, row_mean, row_inverse_std);
+  dx = result(x.shape()), dgamma = result({columns}), dbeta = result({columns});
+  cpu.layer_norm_backward(x, row_mean, row_inverse_std, gamma, dy, dx, dgamma, dbeta);
+
+  Tensor m = dy.clone(), v = softmax.clone(), w = all.emplace_back(x.clone());
+  cpu.adamw_step({0.1, 0.9, 0.999, 1e-8, 0.01, 3}, dy, m, v, w);
   return all;
 }
 
 TEST_CASE_TEMPLATE("the number of threads changes no bit", T, float, double) {
   cpu::set_num_threads(1);
-  const std::vector<T> one = everything<T>();
+  const std::vector<Tensor> one = everything(dtype_of<T>());
   for (int threads : {2, 3}) {
     cpu::set_num_threads(threads);
-    const std::vector<T> several = everything<T>();
-    CHECK(std::memcmp(one.data(), several.data(), one.size() * sizeof(T)) == 0);
+    const std::vector<Tensor> several = everything(dtype_of<T>());
+    for (std::size_t i = 0; i < one.size(); ++i)
+      CHECK(std::memcmp(one[i].data<T>(), several[i].data<T>(),
+                        static_cast<std::size_t>(one[i].numel()) * sizeof(T)) == 0);
   }
   cpu::set_num_threads(0);
 }
