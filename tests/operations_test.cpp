@@ -1,8 +1,8 @@
 // Every operation of the registry: values, gradients, errors; and that the registry is complete.
 #include "autograd/operations.h"
 
+#include <cctype>
 #include <cstdio>
-#include <regex>
 #include <set>
 
 #include "autograd/cpu/cpu_backend.h"
@@ -47,16 +47,33 @@ void for_every_case(
 
 // ---- completeness ----
 
-// What a header declares: "conv2d"; for operators "operator+(Tensor, double)".
+// "const Tensor& a, double b" has the types "Tensor, double".
+std::string types_of(const std::string& parameters) {
+  std::istringstream text(parameters);
+  std::string types;
+  for (std::string parameter; std::getline(text, parameter, ',');) {
+    std::istringstream words(parameter);
+    std::string word;
+    while (words >> word && word == "const") {
+    }
+    types += (types.empty() ? "" : ", ") + word.substr(0, word.find('&'));
+  }
+  return types;
+}
+
+// What a header declares in lines that begin with a type: "conv2d"; for operators
+// "operator+(Tensor, double)".
 std::set<std::string> declared_operations(const std::string& header) {
   std::set<std::string> names;
-  const std::regex declaration(R"(\n(?:inline )?[\w:<>]+ (operator[^\s(]+|\w+)\(([^)]*))");
-  for (std::sregex_iterator found(header.begin(), header.end(), declaration), end; found != end;
-       ++found) {
-    std::string name = (*found)[1], parameters = (*found)[2];
-    parameters = std::regex_replace(parameters, std::regex(R"(\s+)"), " ");
-    parameters = std::regex_replace(parameters, std::regex(R"(const |&| \w+(?=,|$))"), "");
-    names.insert(name.starts_with("operator") ? name + "(" + parameters + ")" : name);
+  std::size_t line = 0;
+  while ((line = header.find('\n', line)) != std::string::npos) {
+    const std::size_t begin = ++line, end = header.find('\n', begin),
+                      open = header.find('(', begin);
+    if (open >= end || !std::isalpha(static_cast<unsigned char>(header[begin]))) continue;
+    const std::size_t name_begin = header.rfind(' ', open) + 1;
+    const std::string name = header.substr(name_begin, open - name_begin);
+    const std::string types = types_of(header.substr(open + 1, header.find(')', open) - open - 1));
+    names.insert(name.starts_with("operator") ? name + "(" + types + ")" : name);
   }
   return names;
 }
