@@ -1,7 +1,6 @@
 #include "data/data_loader.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -12,7 +11,7 @@
 
 #include "autograd/check.h"
 #include "autograd/random.h"
-#include "data/files.h"
+#include "tests/temporary_folder.h"
 
 using namespace chalk;
 
@@ -20,22 +19,19 @@ namespace {
 
 // A folder of small random pictures of different sizes, labelled by their number.
 struct Pictures {
-  std::filesystem::path folder =
-      std::filesystem::temp_directory_path() / ("chalk-loader-" + std::to_string(getpid()));
+  testing::TemporaryFolder folder;
   std::vector<LabeledImage> images;
 
   explicit Pictures(int count) {
-    std::filesystem::create_directory(folder);
     Generator random{3, 0};
     for (int i = 0; i < count; ++i) {
       Image image{5 + i % 3, 4 + i % 5, {}};
       for (Index j = 0; j < image.height * image.width * 3; ++j)
         image.pixels.push_back(static_cast<std::uint8_t>(random.uniform() * 256));
-      images.push_back({(folder / (std::to_string(i) + ".png")).string(), i});
+      images.push_back({folder / (std::to_string(i) + ".png"), i});
       write_png(images.back().path, image);
     }
   }
-  ~Pictures() { std::filesystem::remove_all(folder); }
 };
 
 struct Contents {
@@ -220,7 +216,7 @@ TEST_CASE("after the first epoch images come from memory, as far as it is allowe
       DataLoader loader(pictures.images, options);
       epoch(loader, 0);
       expected = epoch(loader, 1);
-      std::filesystem::remove_all(pictures.folder);
+      std::filesystem::remove_all(pictures.folder.path);
       CHECK(epoch(loader, 1) == expected);
     }
     const Pictures pictures(8);
@@ -229,7 +225,7 @@ TEST_CASE("after the first epoch images come from memory, as far as it is allowe
     options.shuffle = false;
     DataLoader loader(pictures.images, options);
     epoch(loader, 0);
-    std::filesystem::remove_all(pictures.folder);
+    std::filesystem::remove_all(pictures.folder.path);
     loader.start_epoch(1);
     for (int i = 0; i < 3; ++i)
       CHECK(loader.next());
@@ -248,7 +244,7 @@ TEST_CASE("the first epochs may be plain, and leave their images in memory for t
   for (const std::uint64_t number : {0, 1})
     CHECK(epoch(loader, number) == epoch(plain, number));
   const auto expected = epoch(all_augmented, 2);
-  std::filesystem::remove_all(pictures.folder);
+  std::filesystem::remove_all(pictures.folder.path);
   CHECK(epoch(loader, 2) == expected);
 }
 

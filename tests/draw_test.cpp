@@ -12,8 +12,8 @@
 #include <sstream>
 
 #include "autograd/check.h"
-#include "data/files.h"
 #include "examples/fer/canvas.h"
+#include "tests/temporary_folder.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -22,18 +22,8 @@
 namespace chalk {
 namespace {
 
+using testing::TemporaryFolder;
 namespace fs = std::filesystem;
-
-// A folder of this test alone, gone at its end.
-struct TemporaryFolder {
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "chalk_draw_XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~TemporaryFolder() { fs::remove_all(path); }
-  std::string path;
-};
 
 // Relative path and bytes of every file, in order.
 std::vector<std::pair<std::string, std::vector<std::uint8_t>>> all_files(const std::string& root) {
@@ -150,7 +140,7 @@ TEST_CASE("labels are in RAF-DB's proportions, from the beginning on") {
 
 TEST_CASE("a drawn data set is complete, in RAF-DB's layout, the same whoever draws it") {
   const TemporaryFolder folder;
-  const std::string one = folder.path + "/one", two = folder.path + "/deep/two";
+  const std::string one = folder / "one", two = folder / "deep/two";
   draw_dataset({.directory = one, .train_images = 40, .test_images = 12, .seed = 9});
 #ifdef _OPENMP
   const int threads = omp_get_max_threads();
@@ -185,13 +175,11 @@ TEST_CASE("a drawn data set is complete, in RAF-DB's layout, the same whoever dr
   CHECK(fs::exists(one + "/DATASET/test/2"));  // a folder per label even where none is drawn
 
   // Image i does not depend on how many there are; another seed draws others.
-  draw_dataset(
-      {.directory = folder.path + "/three", .train_images = 3, .test_images = 1, .seed = 9});
-  draw_dataset(
-      {.directory = folder.path + "/four", .train_images = 3, .test_images = 1, .seed = 8});
+  draw_dataset({.directory = folder / "three", .train_images = 3, .test_images = 1, .seed = 9});
+  draw_dataset({.directory = folder / "four", .train_images = 3, .test_images = 1, .seed = 8});
   const std::string first = "/DATASET/train/4/train_00001_aligned.jpg";
-  CHECK(read_file(folder.path + "/three" + first) == read_file(one + first));
-  CHECK(read_file(folder.path + "/four" + first) != read_file(one + first));
+  CHECK(read_file(folder / "three" + first) == read_file(one + first));
+  CHECK(read_file(folder / "four" + first) != read_file(one + first));
 }
 
 TEST_CASE("a data set that cannot be drawn leaves nothing behind and says why") {
@@ -204,15 +192,15 @@ TEST_CASE("a data set that cannot be drawn leaves nothing behind and says why") 
     }
     return "";
   };
-  write_file(folder.path + "/file", std::string_view("not a folder"));
-  const std::string below_file = folder.path + "/file/faces";
+  write_file(folder / "file", "not a folder");
+  const std::string below_file = folder / "file/faces";
   CHECK(message({.directory = below_file, .train_images = 2, .test_images = 1}).find(below_file) !=
         std::string::npos);
   const std::string there =
       message({.directory = folder.path, .train_images = 2, .test_images = 1});
   CHECK(there.find("exists already") != std::string::npos);
   CHECK(message({.directory = "", .train_images = 2, .test_images = 1}) != "");
-  CHECK(message({.directory = folder.path + "/none", .train_images = 0}) != "");
+  CHECK(message({.directory = folder / "none", .train_images = 0}) != "");
   CHECK(all_files(folder.path).size() == 1);
 }
 

@@ -42,7 +42,7 @@ void replace_in_file(const std::string& path, const std::string& from, const std
 }  // namespace
 
 TEST_CASE("command lines that are not understood") {
-  const FerFolder folder("fer_usage");
+  const FerFolder folder;
   refused(folder, "$FER", "subcommand is required", 2);
   refused(folder, "$FER dance", "subcommand is required", 2);
   refused(folder, "$FER train --speed 7", "--speed", 2);
@@ -61,7 +61,7 @@ TEST_CASE("command lines that are not understood") {
 }
 
 TEST_CASE("values that make no sense") {
-  const FerFolder folder("fer_values");
+  const FerFolder folder;
   const std::string train = "$FER train --data " + folder.faces() + " --out " + (folder / "run");
   refused(folder, train + " --batch 0", "--batch 0: expected 1 to 4096");
   refused(folder, train + " --batch -5", "--batch -5");
@@ -89,7 +89,7 @@ TEST_CASE("values that make no sense") {
 }
 
 TEST_CASE("data sets that are not there or not whole") {
-  const FerFolder folder("fer_data");
+  const FerFolder folder;
   const std::string faces = folder.faces();
   const std::string train =
       "$FER train --threads 1 --image-size 81 --data " + faces + " --out " + (folder / "run");
@@ -126,7 +126,7 @@ TEST_CASE("data sets that are not there or not whole") {
 }
 
 TEST_CASE("images to predict") {
-  const FerFolder folder("fer_images");
+  const FerFolder folder;
   const std::string predict = "$FER predict --threads 1 --weights " + make_weights(folder) + " ";
   const std::string images = CHALK_FIXTURES "/images/";
   write_png(folder / "one.png", {1, 1, {255, 0, 0}});
@@ -153,7 +153,7 @@ TEST_CASE("images to predict") {
 }
 
 TEST_CASE("weights of another network, or damaged") {
-  const FerFolder folder("fer_weights");
+  const FerFolder folder;
   const std::string weights = make_weights(folder);
   const std::string face = folder.faces() + "/DATASET/test/1/test0.jpg";
   const std::string predict = "$FER predict --threads 1 " + face + " --weights ";
@@ -190,7 +190,7 @@ TEST_CASE("weights of another network, or damaged") {
 }
 
 TEST_CASE("runs that cannot be resumed") {
-  const FerFolder folder("fer_resume");
+  const FerFolder folder;
   const std::string run = folder / "run";
   const std::string resume = "$FER train --resume --out " + run;
   refused(folder, resume, "there is no run to resume");
@@ -232,7 +232,7 @@ TEST_CASE("runs that cannot be resumed") {
 }
 
 TEST_CASE("output that cannot be written") {
-  const FerFolder folder("fer_output");
+  const FerFolder folder;
   const std::string file = folder.faces() + "/train_labels.csv";
   const std::string tiny = tiny_run_arguments(folder, "run"), run = folder / "run";
   refused(folder, "$FER train --data " + folder.faces() + " --out " + file + "/run", "--out");

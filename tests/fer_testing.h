@@ -3,47 +3,28 @@
 
 #include <doctest/doctest.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <iostream>
 #include <sstream>
 #include <string>
 
 #include "autograd/cpu/parallel.h"
-#include "data/files.h"
 #include "examples/fer/draw.h"
 #include "examples/fer/train.h"
+#include "tests/temporary_folder.h"
 
 namespace chalk::testing {
 
-namespace fs = std::filesystem;
-
-inline std::string read_text(const fs::path& path) {
-  const auto bytes = read_file(path.string());
-  return {bytes.begin(), bytes.end()};
-}
-
-// A folder of its own for a test, with a data set in it: two drawn faces of each class to learn
-// from and one to test with, in RAF-DB's layout on Kaggle, listed class after class.
-struct FerFolder {
-  fs::path path;
-
-  explicit FerFolder(const std::string& name)
-      : path(fs::temp_directory_path() / ("chalk_" + name + "_" + std::to_string(getpid()))) {
-    fs::remove_all(path);
+// With a data set in it: two drawn faces of each class to learn from and one to test with, in
+// RAF-DB's layout on Kaggle, listed class after class.
+struct FerFolder : TemporaryFolder {
+  FerFolder() {
     draw("train", 2);
     draw("test", 1);
   }
-  ~FerFolder() {
-    fs::remove_all(path);
-    cpu::set_num_threads(0);  // as it was before the runs in this folder
-  }
-  FerFolder(const FerFolder&) = delete;
-  FerFolder& operator=(const FerFolder&) = delete;
+  ~FerFolder() { cpu::set_num_threads(0); }  // as it was before the runs in this folder
 
-  std::string operator/(const std::string& name) const { return (path / name).string(); }
   std::string faces() const { return *this / "faces"; }
 
  private:

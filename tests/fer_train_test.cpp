@@ -120,7 +120,7 @@ TEST_CASE("times and logs") {
   CHECK(fer::format_time(59.6) == "1:00");
   CHECK(fer::format_time(7323) == "2:02:03");
 
-  const FerFolder folder("fer_log");
+  const FerFolder folder;
   const std::string path = folder / "log.csv";
   write_file(path, "step,loss\n1,0.5\n2,0.25\n3,0.125\n4,0.06");  // killed while it wrote row 4
   fer::CsvLog log(path, "step,loss", 2);
@@ -130,7 +130,7 @@ TEST_CASE("times and logs") {
 }
 
 TEST_CASE("what a run leaves, and the same run stopped, killed and resumed") {
-  const FerFolder folder("fer_train");
+  const FerFolder folder;
   const std::string unbroken = folder / "unbroken";
   train_quietly(tiny_run(folder, "unbroken"));
   fer::TrainOptions resumed;
@@ -232,7 +232,7 @@ TEST_CASE("what a run leaves, and the same run stopped, killed and resumed") {
 }
 
 TEST_CASE("a run that is done says what is where and what to try next, and that works") {
-  const FerFolder folder("fer_end");
+  const FerFolder folder;
   const Outcome outcome =
       shell(folder, "$FER train --epochs 1 --batch 5 --threads 1 --image-size 81 --data " +
                         folder.faces() + " --out " + (folder / "run"));
@@ -254,7 +254,7 @@ TEST_CASE("a run that is done says what is where and what to try next, and that 
 }
 
 TEST_CASE("without shuffling a run begins with the first images of the list") {
-  const FerFolder folder("fer_order");
+  const FerFolder folder;
   fer::TrainOptions options = tiny_run(folder, "weights");
   options.steps = 1;
   CHECK(!contains(train_quietly(options), "Conv2d"));
@@ -284,7 +284,7 @@ TEST_CASE("without shuffling a run begins with the first images of the list") {
 }
 
 TEST_CASE("draw says what it wrote") {
-  const FerFolder folder("fer_draw");
+  const FerFolder folder;
   const std::string drawn = folder / "drawn/", sheet = folder / "sheet.png";
   const Outcome outcome =
       shell(folder, "$FER draw --train 9 --test 8 --out " + drawn + " --sheet " + sheet);
@@ -296,7 +296,7 @@ TEST_CASE("draw says what it wrote") {
 }
 
 TEST_CASE("evaluation and prediction agree with each other") {
-  const FerFolder folder("fer_evaluate");
+  const FerFolder folder;
   fer::TrainOptions options = tiny_run(folder, "run");
   options.steps = 1;
   options.heads = 4;
@@ -342,7 +342,7 @@ TEST_CASE("evaluation and prediction agree with each other") {
 }
 
 TEST_CASE("a loss that is not finite ends the run and keeps the last good checkpoint") {
-  const FerFolder folder("fer_nan");
+  const FerFolder folder;
   fer::TrainOptions options = tiny_run(folder, "run");
   options.steps = 1;
   train_quietly(options);

@@ -8,27 +8,12 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <filesystem>
 
-#include "autograd/check.h"
+#include "tests/temporary_folder.h"
+#include "tests/testing.h"
 
 using namespace chalk;
-namespace fs = std::filesystem;
-
-namespace {
-
-struct TemporaryFolder {
-  fs::path path = fs::temp_directory_path() / ("chalk_files_test_" + std::to_string(getpid()));
-  TemporaryFolder() { fs::create_directories(path); }
-  ~TemporaryFolder() { fs::remove_all(path); }
-  std::string operator/(const std::string& name) const { return path / name; }
-};
-
-std::string text(const std::vector<std::uint8_t>& bytes) {
-  return {bytes.begin(), bytes.end()};
-}
-
-}  // namespace
+using namespace chalk::testing;
 
 TEST_CASE("files are read as they were written, and replaced") {
   const TemporaryFolder folder;
@@ -38,7 +23,7 @@ TEST_CASE("files are read as they were written, and replaced") {
   write_file(folder / "a", bytes);
   CHECK(read_file(folder / "a") == bytes);
   write_file(folder / "a", "short");
-  CHECK(text(read_file(folder / "a")) == "short");
+  CHECK(read_text(folder / "a") == "short");
   write_file(folder / "a", "");
   CHECK(read_file(folder / "a").empty());
   CHECK(std::distance(fs::directory_iterator(folder.path), {}) == 1);  // no .tmp is left
@@ -54,16 +39,11 @@ TEST_CASE("a full disk leaves the old file and no temporary one") {
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const struct rlimit small { 1000, before.rlim_max };
   REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
-  std::string message;
-  try {
-    write_file(folder / "a", std::string(5000, 'x'));
-  } catch (const Error& error) {
-    message = error.what();
-  }
+  const std::string message = error_of([&] { write_file(folder / "a", std::string(5000, 'x')); });
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   CHECK(message.find("cannot write " + (folder / "a") + ": File too large (5000 bytes)") == 0);
-  CHECK(text(read_file(folder / "a")) == "old");
+  CHECK(read_text(folder / "a") == "old");
   CHECK(!fs::exists(folder / "a.tmp"));
 }
 
@@ -73,7 +53,7 @@ TEST_CASE("a folder appears whole or not at all") {
   const auto count = [&] { return std::distance(fs::directory_iterator(folder.path), {}); };
   for (const char* name : {"one", "two/", "three//"}) {
     write_folder(folder / name, fill);
-    CHECK(text(read_file(folder / name + "/a")) == "text");
+    CHECK(read_text(folder / name + "/a") == "text");
   }
   CHECK(count() == 3);
   CHECK_THROWS_WITH_AS(write_folder(folder / "one/", fill), doctest::Contains("not empty"), Error);

@@ -3,7 +3,6 @@
 #include "data/image.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,10 +10,10 @@
 #include <string>
 
 #include "autograd/check.h"
-#include "data/files.h"
+#include "tests/temporary_folder.h"
 
 using namespace chalk;
-namespace fs = std::filesystem;
+using namespace chalk::testing;
 
 namespace {
 
@@ -40,14 +39,6 @@ int difference(const Image& a, const Image& b) {
     largest = std::max(largest, std::abs(a.pixels[i] - b.pixels[i]));
   return largest;
 }
-
-// A folder that is removed at the end of the test.
-struct TemporaryFolder {
-  fs::path path = fs::temp_directory_path() / ("chalk_image_test_" + std::to_string(getpid()));
-  TemporaryFolder() { fs::create_directories(path); }
-  ~TemporaryFolder() { fs::remove_all(path); }
-  std::string operator/(const std::string& name) const { return path / name; }
-};
 
 }  // namespace
 

@@ -2,33 +2,24 @@
 #include "data/raf_db.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
 
-#include "autograd/check.h"
-#include "data/files.h"
+#include "tests/temporary_folder.h"
+#include "tests/testing.h"
 
 using namespace chalk;
-namespace fs = std::filesystem;
+using namespace chalk::testing;
 
 namespace {
 
-// An empty folder for the files of a test, removed at its end.
-class Tree {
- public:
-  Tree() : root_(fs::temp_directory_path() / ("chalk_raf_db_test_" + std::to_string(getpid()))) {
-    fs::remove_all(root_);
-    fs::create_directories(root_);
-  }
-  ~Tree() { fs::remove_all(root_); }
-
+// The folder of a data set.
+struct Tree : TemporaryFolder {
   void add(const std::string& name, const std::string& text = "") const {
-    fs::create_directories((root_ / name).parent_path());
-    write_file(root_ / name, text);
+    fs::create_directories((path / name).parent_path());
+    write_file(path / name, text);
   }
 
   // RAF-DB as on Kaggle: of every class two images to learn from and one for testing, not in order.
@@ -47,23 +38,11 @@ class Tree {
     add("test_labels.csv", test);
   }
 
-  std::string path(const std::string& name = "") const { return root_ / name; }
-  FaceSets find() const { return find_faces(root_); }
+  FaceSets find() const { return find_faces(path); }
 
   void check_refused(const std::vector<std::string>& words) const {
-    std::string message = "no error";
-    try {
-      find();
-    } catch (const Error& error) {
-      message = error.what();
-    }
-    for (const std::string& word : words)
-      CHECK_MESSAGE(message.find(word) != std::string::npos, "\"", message, "\" lacks \"", word,
-                    "\"");
+    check_error([this] { find(); }, words);
   }
-
- private:
-  fs::path root_;
 };
 
 // "name:label name:label ..." without folders.
@@ -120,7 +99,7 @@ TEST_CASE("the official layout") {
   CHECK(faces.layout.find("official") != std::string::npos);
   CHECK(faces.train.size() == 7);
   CHECK(faces.test.size() == 7);
-  CHECK(faces.train[3].path == tree.path("Image/aligned/train_00004_aligned.jpg"));
+  CHECK(faces.train[3].path == tree / "Image/aligned/train_00004_aligned.jpg");
   CHECK(faces.train[3].label == 3);
   CHECK(faces.test[6].label == 6);
 
@@ -128,7 +107,7 @@ TEST_CASE("the official layout") {
   tree.check_refused({"list_patition_label.txt, line 15", "neither with train nor with test"});
   tree.add("EmoLabel/list_patition_label.txt", lines + "train_9.jpg 0\n");
   tree.check_refused({"list_patition_label.txt, line 15", "label 0 is out of range"});
-  fs::remove(tree.path("EmoLabel/list_patition_label.txt"));
+  fs::remove(tree / "EmoLabel/list_patition_label.txt");
   tree.check_refused({"cannot read", "list_patition_label.txt: No such file"});
 }
 
@@ -190,7 +169,7 @@ TEST_CASE("labels that make no sense are named by file and line") {
     tree.check_refused(words);
   };
   refused("image,label\ntrain_a1.jpg,1\n\ntrain_b1.jpg,happy\n",
-          {tree.path("train_labels.csv"), "line 4", "\"happy\" is not a number", "1 (surprise)"});
+          {tree / "train_labels.csv", "line 4", "\"happy\" is not a number", "1 (surprise)"});
   refused("image,label\ntrain_a1.jpg,8\n", {"line 2", "label 8 is out of range"});
   refused("image,label\ntrain_a1.jpg,1.5\n", {"line 2", "\"1.5\" is not a number"});
   refused("image,label\ntrain_a1.jpg,99999999999\n", {"line 2", "\"99999999999\""});
@@ -205,11 +184,11 @@ TEST_CASE("labels that make no sense are named by file and line") {
 TEST_CASE("what is missing is named, with how much of it") {
   const Tree tree;
   tree.add_kaggle();
-  fs::remove(tree.path("DATASET/train/4/train_a4.jpg"));
-  fs::remove(tree.path("DATASET/train/2/train_b2.jpg"));
-  tree.check_refused({"train_labels.csv, line 9", tree.path("DATASET/train/4/train_a4.jpg"),
+  fs::remove(tree / "DATASET/train/4/train_a4.jpg");
+  fs::remove(tree / "DATASET/train/2/train_b2.jpg");
+  tree.check_refused({"train_labels.csv, line 9", tree / "DATASET/train/4/train_a4.jpg",
                       "2 of the 14 images are missing"});
-  fs::remove_all(tree.path("DATASET"));
+  fs::remove_all(tree / "DATASET");
   tree.check_refused({"14 of the 14 images are missing"});
   tree.add_kaggle();
   tree.add("train_labels.csv", "image,label\ntrain_a1.jpg,1\ntrain_a3.jpg,3\n");
@@ -217,22 +196,22 @@ TEST_CASE("what is missing is named, with how much of it") {
   tree.add_kaggle();
   tree.add("test_labels.csv", "image,label\n");
   tree.check_refused({"the test set is empty"});
-  fs::remove(tree.path("test_labels.csv"));
-  tree.check_refused({"cannot read", tree.path("test_labels.csv"), "No such file"});
-  fs::create_directories(tree.path("test_labels.csv"));
-  tree.check_refused({"cannot read", tree.path("test_labels.csv"), "it is a folder"});
+  fs::remove(tree / "test_labels.csv");
+  tree.check_refused({"cannot read", tree / "test_labels.csv", "No such file"});
+  fs::create_directories(tree / "test_labels.csv");
+  tree.check_refused({"cannot read", tree / "test_labels.csv", "it is a folder"});
 }
 
 TEST_CASE("for a test nothing to learn from need be there") {
   const Tree tree;
   const auto check_found = [&tree](const std::string& found) {
     CHECK_THROWS_AS(tree.find(), Error);
-    CHECK(summary(find_faces(tree.path(), false).test) == found);
-    fs::remove_all(tree.path());
+    CHECK(summary(find_faces(tree.path, false).test) == found);
+    fs::remove_all(tree.path);
   };
   tree.add_kaggle();
-  fs::remove(tree.path("train_labels.csv"));
-  fs::remove_all(tree.path("DATASET/train"));
+  fs::remove(tree / "train_labels.csv");
+  fs::remove_all(tree / "DATASET/train");
   check_found(kaggle_test);
 
   tree.add("Image/aligned/test_1_aligned.jpg");
@@ -253,12 +232,12 @@ TEST_CASE("a folder that holds no faces is refused") {
   tree.add("1/notes.txt");
   tree.check_refused({"found no faces"});
   tree.add("file");
-  CHECK_THROWS_WITH_AS(find_faces(tree.path("none")), doctest::Contains("there is no such folder"),
+  CHECK_THROWS_WITH_AS(find_faces(tree / "none"), doctest::Contains("there is no such folder"),
                        Error);
-  CHECK_THROWS_WITH_AS(find_faces(tree.path("file")), doctest::Contains("is not a folder"), Error);
+  CHECK_THROWS_WITH_AS(find_faces(tree / "file"), doctest::Contains("is not a folder"), Error);
   CHECK_THROWS_AS(find_faces(""), Error);
-  fs::create_symlink("loop", tree.path("loop"));
-  CHECK_THROWS_WITH_AS(find_faces(tree.path("loop")), doctest::Contains("loop: Too many levels"),
+  fs::create_symlink("loop", tree / "loop");
+  CHECK_THROWS_WITH_AS(find_faces(tree / "loop"), doctest::Contains("loop: Too many levels"),
                        Error);
 }
 

@@ -1,7 +1,6 @@
 #include "data/safetensors.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -10,7 +9,7 @@
 #include <vector>
 
 #include "autograd/check.h"
-#include "data/files.h"
+#include "tests/temporary_folder.h"
 
 using namespace chalk;
 
@@ -20,10 +19,8 @@ constexpr Index kMin = std::numeric_limits<Index>::min();
 constexpr Index kMax = std::numeric_limits<Index>::max();
 
 struct TemporaryFile {
-  std::string path = (std::filesystem::temp_directory_path() /
-                      ("chalk-" + std::to_string(getpid()) + ".safetensors"))
-                         .string();
-  ~TemporaryFile() { std::filesystem::remove(path); }
+  testing::TemporaryFolder folder;
+  std::string path = folder / "sample.safetensors";
 };
 
 template <typename T>
