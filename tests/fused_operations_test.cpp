@@ -13,6 +13,7 @@
 #include "autograd/fusion.h"
 #include "autograd/node.h"
 #include "autograd/operations.h"
+#include "layers/resnet.h"
 
 using namespace chalk;
 
@@ -134,6 +135,24 @@ const std::vector<Shape> cbam_cases[] = {
     cbam_shapes({2, 5, 7, 32}, 2), cbam_shapes({3, 4, 4, 67}, 4), cbam_shapes({2, 1, 1, 16}, 1),
     cbam_shapes({2, 9, 3, 1}, 1), cbam_shapes({1, 8, 8, 130}, 8)};
 
+// ---- a residual block ----
+
+// Its parameters and buffers, which depend on nothing else, join the tensors that are compared.
+Function block_function(Index in, Index out, Index stride) {
+  return [=](Tensors& t, const BatchNormOptions& options) {
+    manual_seed(3);
+    BasicBlock block(in, out, stride);
+    for (Tensor& parameter : block.parameters())
+      if (parameter.dim() == 1) parameter.copy_from(Tensor::randn(parameter.shape()));
+    block.to(t[0].dtype());
+    block.train(options.training);
+    for (const auto& list : {block.named_parameters(), block.named_buffers()})
+      for (const Module::Named& entry : list)
+        t.push_back(entry.tensor);
+    return block(t[0]);
+  };
+}
+
 }  // namespace
 
 TEST_CASE("batch_norm_max_pool2d equals its parts") {
@@ -174,6 +193,20 @@ TEST_CASE("batch_norm_cbam equals its parts") {
   for (const bool training : {true, false}) {
     for (const std::vector<Shape>& shapes : cbam_cases)
       check_fusion(cbam_function, shapes, training, "relu", 1e-11, 3e-5);
+  }
+}
+
+TEST_CASE("a block equals its parts") {
+  for (const bool training : {true, false}) {
+    for (const Index side : {1, 5, 9}) {
+      const auto check_block = [&](Index in, Index out, Index stride) {
+        check_fusion(block_function(in, out, stride), {{3, side, side + 1, in}}, training, "relu",
+                     1e-11, 1e-3);
+      };
+      check_block(16, 16, 1);
+      check_block(19, 37, 2);
+      check_block(48, 64, 2);
+    }
   }
 }
 
