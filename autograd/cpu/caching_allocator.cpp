@@ -1,7 +1,6 @@
 #include "autograd/cpu/caching_allocator.h"
 
 #include <algorithm>
-#include <new>
 
 #include "autograd/check.h"
 #include "autograd/devices.h"
@@ -50,12 +49,12 @@ void CachingAllocator::add_region(Index size) {
   Region region{nullptr, std::max(size, region_size)};
   try {
     region.memory = allocate_memory(static_cast<std::size_t>(region.size));
-  } catch (const std::bad_alloc&) {
+  } catch (const Error&) {  // then what is needed, and no more
     region.size = size;
   }
   try {
     if (!region.memory) region.memory = allocate_memory(static_cast<std::size_t>(size));
-  } catch (const std::bad_alloc&) {
+  } catch (const Error&) {
     fail("out of memory: ", size, " bytes were asked for, tensors use ", usage_.in_use,
          "; take a smaller batch");
   }

@@ -182,11 +182,8 @@ void conv2d_depthwise_backward_weight(const Conv2dSizes& s, const T* x, const T*
       }
     }
   });
+  add_pieces(pieces, size, sums);
   std::copy(sums, sums + size, dw);
-  for (Index piece = 1; piece < pieces; ++piece) {
-    for (Index i = 0; i < size; ++i)
-      dw[i] += sums[piece * size + i];
-  }
 }
 
 }  // namespace chalk::cpu

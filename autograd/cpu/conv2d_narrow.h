@@ -130,12 +130,9 @@ void narrow_backward_weight(Index batch, const Window<T>& window, const Image<co
       }
     }
   });
-  for (Index i = 0; i < size; ++i) {
-    T sum = 0;
-    for (Index piece = 0; piece < pieces; ++piece)
-      sum += sums[piece * size + i];
-    dw[i % (kernel_height * taps) * dw_step + i / (kernel_height * taps)] = sum;
-  }
+  add_pieces(pieces, size, sums);
+  for (Index i = 0; i < size; ++i)
+    dw[i % (kernel_height * taps) * dw_step + i / (kernel_height * taps)] = sums[i];
 }
 
 }  // namespace chalk::cpu

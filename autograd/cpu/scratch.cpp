@@ -1,7 +1,8 @@
 #include "autograd/cpu/scratch.h"
 
 #include <cstdlib>
-#include <new>
+
+#include "autograd/check.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -66,7 +67,7 @@ Memory allocate_memory(std::size_t bytes) {
   const bool huge = bytes >= huge_page;
   const std::size_t unit = huge ? huge_page : cache_line;
   void* memory = std::aligned_alloc(unit, round_up(bytes, unit));
-  if (memory == nullptr) throw std::bad_alloc();
+  check(memory != nullptr, "out of memory: ", bytes, " bytes were asked for; take a smaller batch");
 #ifdef __linux__
   if (huge) madvise(memory, round_up(bytes, unit), MADV_HUGEPAGE);  // only a hint: may fail
 #endif
@@ -80,7 +81,7 @@ Scratch::~Scratch() {
   arena.used = used_;
   try {
     if (block_ == 0 && used_ == 0 && arena.blocks.size() > 1) arena.merge();
-  } catch (const std::bad_alloc&) {  // then the next one starts from nothing
+  } catch (const Error&) {  // then the next one starts from nothing
   }
 }
 

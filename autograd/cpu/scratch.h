@@ -24,7 +24,7 @@ struct FreeMemory {
   void operator()(std::byte* memory) const;
 };
 using Memory = std::unique_ptr<std::byte[], FreeMemory>;
-Memory allocate_memory(std::size_t bytes);  // throws std::bad_alloc
+Memory allocate_memory(std::size_t bytes);  // throws Error when memory is exhausted
 
 class Scratch {
  public:
