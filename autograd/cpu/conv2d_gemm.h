@@ -323,7 +323,10 @@ void conv2d_gemm_backward_input(const Conv2dSizes& sizes, const T* dy, const T* 
   weight = merge_weight(sizes, s, weight, scratch);
   const bool patches = s.groups == 1 && s.padding == 0 && s.stride >= s.kernel_width;
   if (patches || s.stride > std::min(s.kernel_height, s.kernel_width)) {
-    std::fill(dx, dx + s.batch * s.height * s.width * s.in_channels, T(0));  // under no tap
+    const Index row = s.width * s.in_channels;
+    parallel_for(s.batch * s.height, [&](Index h) {  // pixels under no tap
+      std::fill(dx + h * row, dx + (h + 1) * row, T(0));
+    });
   }
   for (Index p = 0; p < s.stride; ++p) {
     const Phase y = Phase::of(p, s.stride, s.padding, s.kernel_height, s.height);

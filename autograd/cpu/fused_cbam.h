@@ -388,12 +388,12 @@ void cbam_backward_input(const CbamSizes& s, const CbamWeights<T>& w, const Cbam
 // to [count] = sum over images of from [N, count], in order.
 template <typename T, typename From>
 void sum_over_images(Index images, Index count, const From* from, T* to) {
-  for (Index i = 0; i < count; ++i) {
+  for_each_element(count, [=](Index i) {
     double sum = 0;
     for (Index n = 0; n < images; ++n)
       sum += static_cast<double>(from[n * count + i]);
     to[i] = static_cast<T>(sum);
-  }
+  });
 }
 
 // The results, shaped like what they are gradients of.
