@@ -353,14 +353,36 @@ struct Winograd {
     }
   }
 
-  // The sum over all tiles goes in pieces, each with sums of its own (see pieces_of_sum), and a
-  // piece in chunks: transform some tiles, then multiply them.
+  // sums[element] [in, out] (+)= inputs[element]^T gradients[element], over the tiles
+  static void accumulate(const Values& inputs, const Values& gradients, Index tiles, Index in,
+                         Index out, bool add, T* sums) {
+    const Index panels = divide_up(out, panel_columns<T>), row = panels * panel_columns<T>;
+    parallel_for(elements * panels, [&](Index task) {
+      const Index e = task / panels, o = task % panels * panel_columns<T>;
+      for (Index c = 0; c < in; c += lanes<T>) {
+        Product<T> product{};
+        product.a = inputs.at(c, 0) + e * inputs.element_size;
+        product.a_row = 1;
+        product.a_inner = lanes<T>;
+        product.b = gradients.at(o, 0) + e * gradients.element_size;
+        product.b_inner = panel_columns<T>;
+        product.c = sums + (e * padded_in(in) + c) * row + o;
+        product.c_row = row;
+        product.steps = 1;
+        product.inner = tiles;
+        product.add = add;
+        multiply(product, lanes<T>, panel_columns<T>);
+      }
+    });
+  }
+
+  // The sum over all tiles goes in pieces (see pieces_of_sum), a piece in chunks: some tiles are
+  // transformed, then multiplied.
   static void backward_weight(Index batch, Index height, Index width, Index in, Index padding,
                               Index out, const T* input, const T* dy, T* dw) {
     const Grid grid{height + 2 * padding - 2, width + 2 * padding - 2};
     const Index tiles = batch * grid.tiles();
-    const Index panels = divide_up(out, panel_columns<T>), row = panels * panel_columns<T>;
-    const Index size = elements * padded_in(in) * row;
+    const Index size = packed_size(in, out);
     const Index pieces = pieces_of_sum(tiles / 64, size * static_cast<Index>(sizeof(T)));
     // The values of a chunk take about twice the room of the sums: both pass the caches once each.
     const Index most = std::max<Index>(200, 2 * in * out / (in + out));
@@ -374,7 +396,6 @@ struct Winograd {
     const T* zeros = take_zeros(scratch, std::max(in, out));
     parallel_for(pieces, [&](Index piece, int thread) {
       const Values inputs = all_inputs.copy(thread), gradients = all_gradients.copy(thread);
-      T* own = sums + piece * size;
       const Index first = tiles * piece / pieces, last = tiles * (piece + 1) / pieces;
       for (Index begin = first; begin < last; begin += chunk) {
         const Index count = std::min(chunk, last - begin);
@@ -391,23 +412,7 @@ struct Winograd {
             transform_gradient(pixels, out, gradients, t);
           }
         });
-        parallel_for(elements * panels, [&](Index task) {
-          const Index e = task / panels, o = task % panels * panel_columns<T>;
-          for (Index c = 0; c < in; c += lanes<T>) {
-            Product<T> product{};
-            product.a = inputs.at(c, 0) + e * inputs.element_size;
-            product.a_row = 1;
-            product.a_inner = lanes<T>;
-            product.b = gradients.at(o, 0) + e * gradients.element_size;
-            product.b_inner = panel_columns<T>;
-            product.c = own + (e * padded_in(in) + c) * row + o;
-            product.c_row = row;
-            product.steps = 1;
-            product.inner = count;
-            product.add = begin > first;
-            multiply(product, lanes<T>, panel_columns<T>);
-          }
-        });
+        accumulate(inputs, gradients, count, in, out, begin > first, sums + piece * size);
       }
     });
     add_pieces(pieces, size, sums);
