@@ -48,8 +48,8 @@ void parallel_ranges(Index count, Index grain, const Body& body) {
 
 // A sum over many terms whose result is an array (the gradient of a weight) is cut into pieces,
 // each with a result of its own, in the cache of the thread that works at it; add_pieces adds them.
-// Only one, where there are few terms or the arrays would fill the caches: then a piece's loops run
-// on all threads.
+// Eight, so that as many threads find work; only one, where there are few terms or the arrays would
+// fill the caches: then the loops inside of the piece run on all threads.
 inline Index pieces_of_sum(Index terms, Index result_bytes) {
   constexpr Index pieces = 8, room = 16 << 20;
   return terms >= pieces && pieces * result_bytes <= room ? pieces : 1;
