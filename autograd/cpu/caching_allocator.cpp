@@ -25,10 +25,7 @@ void* CachingAllocator::allocate(Index bytes) {
   const Index size = block_size(bytes);
   const std::lock_guard lock(mutex_);
   auto piece = first_free(size);
-  if (piece == free_.end()) {
-    add_region(size);
-    piece = first_free(size);
-  }
+  if (piece == free_.end()) piece = add_region(size);
   const auto [block, free] = *piece;
   free_.erase(piece);
   if (free > size) free_.emplace(block + size, free - size);
@@ -38,13 +35,13 @@ void* CachingAllocator::allocate(Index bytes) {
 }
 
 // The first free piece of at least `size` bytes, or free_.end().
-std::map<std::byte*, Index>::iterator CachingAllocator::first_free(Index size) {
+CachingAllocator::Pieces::iterator CachingAllocator::first_free(Index size) {
   return std::find_if(free_.begin(), free_.end(),
                       [size](const auto& piece) { return piece.second >= size; });
 }
 
 // A region with room for a block of `size` bytes, free as a whole.
-void CachingAllocator::add_region(Index size) {
+CachingAllocator::Pieces::iterator CachingAllocator::add_region(Index size) {
   give_back();
   Region region{nullptr, std::max(size, region_size)};
   try {
@@ -59,9 +56,9 @@ void CachingAllocator::add_region(Index size) {
          "; take a smaller batch");
   }
   std::byte* begin = region.memory.get();
-  free_.emplace(begin, region.size);
-  usage_.regions += region.size;
+  const auto piece = free_.emplace(begin, region.size).first;
   regions_.emplace(begin, std::move(region));
+  return piece;
 }
 
 void CachingAllocator::release(void* block, Index bytes) {
@@ -86,14 +83,16 @@ void CachingAllocator::give_back() {
     const auto piece = free_.find(begin);
     if (piece == free_.end() || piece->second < region.size) return false;
     free_.erase(piece);
-    usage_.regions -= region.size;
     return true;
   });
 }
 
 CachingAllocator::Usage CachingAllocator::usage() const {
   const std::lock_guard lock(mutex_);
-  return usage_;
+  Usage usage = usage_;
+  for (const auto& [begin, region] : regions_)
+    usage.regions += region.size;
+  return usage;
 }
 
 CachingAllocator& caching_allocator() {

@@ -32,8 +32,10 @@ class CachingAllocator final : public Allocator {
   Usage usage() const;
 
  private:
-  std::map<std::byte*, Index>::iterator first_free(Index size);
-  void add_region(Index size);
+  using Pieces = std::map<std::byte*, Index>;  // sizes, by where they begin
+
+  Pieces::iterator first_free(Index size);
+  Pieces::iterator add_region(Index size);
   void give_back();
 
   struct Region {
@@ -42,8 +44,8 @@ class CachingAllocator final : public Allocator {
   };
   mutable std::mutex mutex_;
   std::map<std::byte*, Region> regions_;  // by where they begin
-  std::map<std::byte*, Index> free_;      // the sizes of the free pieces, by where they begin
-  Usage usage_ = {0, 0, 0};
+  Pieces free_;
+  Usage usage_ = {0, 0, 0};  // but for the regions
 };
 
 // The one behind every tensor on the CPU.
