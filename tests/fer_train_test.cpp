@@ -1,6 +1,7 @@
 // A training run: what it writes, and that stopping, killing and resuming it changes no bit.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -144,6 +145,8 @@ TEST_CASE("what a run leaves, and the same run stopped, killed and resumed") {
     for (int step = 1; step <= 6; ++step) {
       const std::string& row = log[static_cast<std::size_t>(step)];
       const std::string begin = fer::format("%d,%d,", step, (step + 2) / 3);
+      CHECK(row.find_first_not_of("0123456789.,") == std::string::npos);
+      CHECK(std::count(row.begin(), row.end(), ',') == 4);
       CHECK(row.starts_with(begin));
       CHECK(between(row, begin, ",0.001,").size() == 8);     // the loss
       CHECK(std::stod(row.substr(row.rfind(',') + 1)) > 0);  // the speed
