@@ -42,8 +42,8 @@ void depthwise_pixel(const Conv2dSizes& s, const TapRange& taps_y, const TapRang
     store_some(y + c + v * lanes<T>, sum[v], channels - c);
 }
 
-// y[n, h, w, c] = sum over i, j of x[n, h stride + i - padding, w stride + j - padding, c] w[i, j,
-// c]
+// y[n, h, w, c] = sum over i, j of x[n, h stride + i - padding, w stride + j - padding, c]
+//                                  * weight[i, j, c]
 template <typename T>
 void conv2d_depthwise_forward(const Conv2dSizes& s, const T* x, const T* weight, T* y) {
   const Index channels = s.in_channels, out_height = s.out_height(), out_width = s.out_width();

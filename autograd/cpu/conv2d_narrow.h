@@ -2,8 +2,7 @@
 // attention has 2 and 1): with channels last most lanes would multiply padding. So here the
 // vectors run along the image's rows, on planes, which is channels first for the time of one task.
 //
-//   y[o, w] = sum over rows i and channels c, taps j of  weight[o, i, c, j] * plane[h + i, c, w +
-//   j]
+//   y[h, w, o] = sum over i, c, j of  weight[o, i, c, j] * planes[h + i, c, w + j]
 //
 // is a product for the same kernel, whose B overlaps itself this time: its rows are 1 number apart.
 #pragma once
@@ -36,8 +35,9 @@ Index narrow_scratch(Index rows, Index channels, Index kernel_height, Index kern
          out_channels * out_width;
 }
 
-// `rows` rows of `out` from a window of rows + kernel_height - 1 rows, `line` numbers apart.
-// weight [o, i, c, j].
+// `rows` rows of `out` from a window of rows + kernel_height - 1 rows, `line` numbers apart: first
+// the planes [rows + kernel_height - 1, channels, narrow_plane_row], in `scratch`, then the
+// products. weight [out.channels, kernel_height, channels, kernel_width].
 template <typename T>
 void narrow_rows(const T* window, Index line, Index rows, Index channels, Index kernel_height,
                  Index kernel_width, const T* weight, const Image<T>& out, T* scratch) {
