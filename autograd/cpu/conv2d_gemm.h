@@ -315,12 +315,12 @@ void backward_patches(const Conv2dSizes& s, const Phase& y, const T* grad_output
 template <typename T>
 void conv2d_gemm_backward_input(const Conv2dSizes& sizes, const T* dy, const T* weight, T* dx) {
   const Conv2dSizes s = merge_groups(sizes, lanes<T>);
+  Scratch scratch;
+  weight = merge_weight(sizes, s, weight, scratch);
   if (is_matmul(s)) {
     return matmul(1, s.batch * s.height * s.width, s.out_channels, s.in_channels, dy, 0, false,
                   weight, 0, true, dx);
   }
-  Scratch scratch;
-  weight = merge_weight(sizes, s, weight, scratch);
   const bool patches = s.groups == 1 && s.padding == 0 && s.stride >= s.kernel_width;
   if (patches || s.stride > std::min(s.kernel_height, s.kernel_width)) {
     const Index row = s.width * s.in_channels;
