@@ -6,7 +6,6 @@
 #include <set>
 
 #include "autograd/cpu/cpu_backend.h"
-#include "autograd/devices.h"
 #include "autograd/fusion.h"
 #include "autograd/gradcheck.h"
 #include "autograd/node.h"
@@ -187,10 +186,6 @@ struct Choices {
     cpu::set_conv_rung(rung);
   }
 };
-
-std::vector<Device> devices() {
-  return cuda_available() ? std::vector{Device::cpu, Device::cuda} : std::vector{Device::cpu};
-}
 
 }  // namespace
 

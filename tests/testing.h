@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "autograd/check.h"
+#include "autograd/devices.h"
 #include "data/safetensors.h"
 
 // So that a failed CHECK shows the numbers.
@@ -49,6 +50,11 @@ class Fixture {
 
   std::map<std::string, Tensor> tensors;
 };
+
+// The devices that this machine has.
+inline std::vector<Device> devices() {
+  return cuda_available() ? std::vector{Device::cpu, Device::cuda} : std::vector{Device::cpu};
+}
 
 // "[1, 0, 2]": the index of element `i` in row-major order.
 inline std::string index_text(const Shape& shape, Index i) {
