@@ -368,7 +368,7 @@ TEST_CASE_TEMPLATE("the number of threads changes no bit", T, float, double) {
 // ---- memory ----
 
 TEST_CASE("the allocator hands a released block out again") {
-  cpu::CachingAllocator allocator;
+  cpu::CachingAllocator allocator(Index{1} << 30);
   void* block = allocator.allocate(1000);
   CHECK(reinterpret_cast<std::uintptr_t>(block) % 64 == 0);
   CHECK(allocator.usage().in_use == 1024);
@@ -389,7 +389,7 @@ TEST_CASE("the allocator joins released blocks that lie side by side, in any ord
   constexpr int count = 6;
   for (const auto order :
        {std::array{0, 1, 2, 3, 4, 5}, std::array{5, 4, 3, 2, 1, 0}, std::array{0, 2, 4, 1, 3, 5}}) {
-    cpu::CachingAllocator allocator;
+    cpu::CachingAllocator allocator(Index{1} << 30);
     void* whole = allocator.allocate(count * size);
     allocator.release(whole, count * size);
     std::array<void*, count> blocks;
@@ -404,7 +404,7 @@ TEST_CASE("the allocator joins released blocks that lie side by side, in any ord
 }
 
 TEST_CASE("the allocator takes the first piece that is large enough") {
-  cpu::CachingAllocator allocator;
+  cpu::CachingAllocator allocator(Index{1} << 30);
   void* whole = allocator.allocate(8192);  // so that all pieces are of one region
   allocator.release(whole, 8192);
   const std::array<Index, 5> sizes = {512, 64, 1024, 64, 1024};
@@ -417,7 +417,7 @@ TEST_CASE("the allocator takes the first piece that is large enough") {
 }
 
 TEST_CASE("the allocator gives memory that nothing uses back before it takes more") {
-  cpu::CachingAllocator allocator;
+  cpu::CachingAllocator allocator(Index{1} << 30);
   constexpr Index mebibyte = Index{1} << 20;
   for (Index size = 1100; size < 3000; size += 600) {
     allocator.release(allocator.allocate(size * mebibyte), size * mebibyte);
@@ -425,8 +425,17 @@ TEST_CASE("the allocator gives memory that nothing uses back before it takes mor
   }
 }
 
+TEST_CASE("without regions every block is a piece of memory by itself") {
+  cpu::CachingAllocator allocator(0);
+  void* block = allocator.allocate(1000);
+  CHECK(reinterpret_cast<std::uintptr_t>(block) % 64 == 0);
+  CHECK(allocator.usage().regions == 1000);
+  allocator.release(block, 1000);
+  CHECK(allocator.usage().regions == 0);
+}
+
 TEST_CASE("an impossible allocation is an error that names the sizes") {
-  cpu::CachingAllocator allocator;
+  cpu::CachingAllocator allocator(Index{1} << 30);
   void* block = allocator.allocate(64);
   allocator.release(allocator.allocate(640), 640);
   CHECK_THROWS_WITH_AS(allocator.allocate(Index{1} << 59), doctest::Contains("tensors use 64"),

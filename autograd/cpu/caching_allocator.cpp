@@ -7,16 +7,11 @@
 
 namespace chalk::cpu {
 
-// Room for many tensors; but for one, where a sanitizer looks for writes beyond its end.
-#ifdef __SANITIZE_ADDRESS__
-constexpr Index region_size = 0;
-#else
-constexpr Index region_size = Index{1} << 30;
-#endif
-
-// Whole cache lines, at least one: every block has an address of its own.
-static Index block_size(Index bytes) {
-  return (std::max<Index>(bytes, 1) + 63) / 64 * 64;
+// At least one byte: every block has an address of its own. Whole cache lines, where another block
+// may begin behind it.
+Index CachingAllocator::block_size(Index bytes) const {
+  const Index least = std::max<Index>(bytes, 1);
+  return region_size_ == 0 ? least : (least + 63) / 64 * 64;
 }
 
 void* CachingAllocator::allocate(Index bytes) {
@@ -43,7 +38,7 @@ CachingAllocator::Pieces::iterator CachingAllocator::first_free(Index size) {
 // A region with room for a block of `size` bytes, free as a whole.
 CachingAllocator::Pieces::iterator CachingAllocator::add_region(Index size) {
   give_back();
-  Region region{nullptr, std::max(size, region_size)};
+  Region region{nullptr, std::max(size, region_size_)};
   try {
     region.memory = allocate_memory(static_cast<std::size_t>(region.size));
   } catch (const Error&) {  // then what is needed, and no more
@@ -65,6 +60,10 @@ void CachingAllocator::release(void* block, Index bytes) {
   const std::lock_guard lock(mutex_);
   const Index size = block_size(bytes);
   usage_.in_use -= size;
+  if (region_size_ == 0) {
+    regions_.erase(static_cast<std::byte*>(block));
+    return;
+  }
   const auto piece = free_.emplace(static_cast<std::byte*>(block), size).first;
   // Pieces side by side become one, if they are of the same region.
   const auto join = [this](auto left, auto right) {
@@ -96,8 +95,9 @@ CachingAllocator::Usage CachingAllocator::usage() const {
 }
 
 CachingAllocator& caching_allocator() {
+  constexpr Index region_size = address_sanitizer ? 0 : Index{1} << 30;  // room for many tensors
   // Never destroyed: tensors in static variables may outlive any other static variable.
-  static CachingAllocator& instance = *new CachingAllocator;
+  static CachingAllocator& instance = *new CachingAllocator(region_size);
   return instance;
 }
 

@@ -24,6 +24,9 @@ class CachingAllocator final : public Allocator {
     Index regions;       // bytes taken from the system, which gives no page before it is used
   };
 
+  // Where region_size is 0 nothing is kept: every block is a piece of memory by itself.
+  explicit CachingAllocator(Index region_size) : region_size_(region_size) {}
+
   // Cut from the first free piece that is large enough, else from a new region; before that,
   // regions without a block in use go back to the system.
   void* allocate(Index bytes) override;
@@ -34,6 +37,7 @@ class CachingAllocator final : public Allocator {
  private:
   using Pieces = std::map<std::byte*, Index>;  // sizes, by where they begin
 
+  Index block_size(Index bytes) const;
   Pieces::iterator first_free(Index size);
   Pieces::iterator add_region(Index size);
   void give_back();
@@ -42,6 +46,7 @@ class CachingAllocator final : public Allocator {
     Memory memory;
     Index size;
   };
+  const Index region_size_;
   mutable std::mutex mutex_;
   std::map<std::byte*, Region> regions_;  // by where they begin
   Pieces free_;

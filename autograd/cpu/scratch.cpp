@@ -66,10 +66,12 @@ Memory allocate_memory(std::size_t bytes) {
   if (bytes == 0) return nullptr;
   const bool huge = bytes >= huge_page;
   const std::size_t unit = huge ? huge_page : cache_line;
-  void* memory = std::aligned_alloc(unit, round_up(bytes, unit));
-  check(memory != nullptr, "out of memory: ", bytes, " bytes were asked for; take a smaller batch");
+  const std::size_t size = address_sanitizer ? bytes : round_up(bytes, unit);
+  void* memory = nullptr;
+  const bool done = posix_memalign(&memory, unit, size) == 0;
+  check(done, "out of memory: ", bytes, " bytes were asked for; take a smaller batch");
 #ifdef __linux__
-  if (huge) madvise(memory, round_up(bytes, unit), MADV_HUGEPAGE);  // only a hint: may fail
+  if (huge) madvise(memory, size, MADV_HUGEPAGE);  // only a hint: may fail
 #endif
   return Memory(static_cast<std::byte*>(memory));
 }

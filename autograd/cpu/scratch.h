@@ -19,7 +19,18 @@
 
 namespace chalk::cpu {
 
-// One piece of memory on huge pages, freed with its owner; bytes(0) is nullptr.
+// Whether this build watches its memory. Then every tensor and every buffer is a piece of its own
+// with no byte to spare, so that a read past its end is seen.
+#ifdef __SANITIZE_ADDRESS__  // so GCC says it
+inline constexpr bool address_sanitizer = true;
+#elif defined(__clang__)
+inline constexpr bool address_sanitizer = __has_feature(address_sanitizer);
+#else
+inline constexpr bool address_sanitizer = false;
+#endif
+
+// One piece of memory, aligned to a cache line and, if large, on huge pages; freed with its owner.
+// allocate_memory(0) is nullptr.
 struct FreeMemory {
   void operator()(std::byte* memory) const;
 };
