@@ -30,18 +30,26 @@ struct Arena {
   std::size_t block = 0, used = 0;
 
   void* take(std::size_t bytes) {
-    bytes = round_up(bytes, cache_line) + cache_line;  // a line apart: other cache sets
+    if (!address_sanitizer) bytes = round_up(bytes, cache_line) + cache_line;  // other cache sets
     while (block < blocks.size() && used + bytes > blocks[block].bytes) {
       ++block;
       used = 0;
     }
     if (block == blocks.size()) {
-      const std::size_t size = round_up(bytes, huge_page);
+      const std::size_t size = address_sanitizer ? bytes : round_up(bytes, huge_page);
       blocks.push_back({allocate_memory(size), size});
     }
     void* taken = blocks[block].memory.get() + used;
     used += bytes;
     return taken;
+  }
+
+  // Only what was taken before lies in use.
+  void give_back(std::size_t to_block, std::size_t to_used) {
+    block = to_block;
+    used = to_used;
+    if (address_sanitizer) return blocks.resize(used == 0 ? block : block + 1);
+    if (block == 0 && used == 0 && blocks.size() > 1) merge();
   }
 
   // Nothing is taken any more: one block instead of several, for the next time.
@@ -79,10 +87,8 @@ Memory allocate_memory(std::size_t bytes) {
 Scratch::Scratch() : block_(arena.block), used_(arena.used) {}
 
 Scratch::~Scratch() {
-  arena.block = block_;
-  arena.used = used_;
   try {
-    if (block_ == 0 && used_ == 0 && arena.blocks.size() > 1) arena.merge();
+    arena.give_back(block_, used_);
   } catch (const Error&) {  // then the next one starts from nothing
   }
 }
