@@ -17,23 +17,27 @@ inline Tensor empty_like(const Tensor& like) {
   return empty_like(like, like.shape());
 }
 
-// What an operation checks first, so that its errors name it: that all tensors are defined.
-inline void check_defined(const char* operation, std::initializer_list<const Tensor*> tensors) {
-  for (const Tensor* tensor : tensors)
+// What an operation checks first, so that its errors name it: that all of its tensors are defined
+// and on one device.
+inline void check_tensors(const char* operation, std::initializer_list<const Tensor*> tensors) {
+  for (const Tensor* tensor : tensors) {
     check(tensor->defined(), operation,
           ": an undefined tensor was given; grad() is undefined before backward()");
+    const Device first = (*tensors.begin())->device();
+    check(tensor->device() == first, operation, ": the first tensor is on ", to_string(first),
+          ", another on ", to_string(tensor->device()), "; move one by to()");
+  }
 }
 
-// And that they are of one type, float32 or float64, and on one device.
+// And that they are of one type, float32 or float64.
 inline void check_floating(const char* operation, std::initializer_list<const Tensor*> tensors) {
-  check_defined(operation, tensors);
+  check_tensors(operation, tensors);
   const Tensor& first = **tensors.begin();
   check(first.is_floating(), operation, ": works on float32 and float64 tensors, not on ",
         to_string(first.dtype()), "; convert by to()");
   for (const Tensor* tensor : tensors)
-    check(tensor->dtype() == first.dtype() && tensor->device() == first.device(), operation,
-          ": the first tensor is ", to_string(first.dtype()), " on ", to_string(first.device()),
-          ", another ", to_string(tensor->dtype()), " on ", to_string(tensor->device()),
+    check(tensor->dtype() == first.dtype(), operation, ": the first tensor is ",
+          to_string(first.dtype()), ", another ", to_string(tensor->dtype()),
           "; convert one by to()");
 }
 

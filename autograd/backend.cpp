@@ -9,7 +9,7 @@ Backend& backend(Device device, DType dtype) {
   check(dtype == DType::float32 || dtype == DType::float64,
         "operations work on float32 and float64 tensors, not on ", to_string(dtype),
         "; convert by to()");
-  return device == Device::cpu ? cpu_backend(dtype) : cuda_backend(dtype);
+  return device == Device::cpu ? cpu_backend(dtype) : cuda_backend(dtype, device.index);
 }
 
 Backend& backend_for(const Tensor& tensor) {
@@ -17,7 +17,7 @@ Backend& backend_for(const Tensor& tensor) {
 }
 
 Allocator& allocator(Device device) {
-  return device == Device::cpu ? cpu_allocator() : cuda_allocator();
+  return device == Device::cpu ? cpu_allocator() : cuda_allocator(device.index);
 }
 
 }  // namespace chalk

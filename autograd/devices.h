@@ -11,11 +11,11 @@ namespace chalk {
 Backend& cpu_backend(DType dtype);
 Allocator& cpu_allocator();
 
-// Throw Error in a build without CUDA, or on a machine without a device.
-Backend& cuda_backend(DType dtype);
-Allocator& cuda_allocator();
+// Those of the GPU of that number. Throw Error in a build without CUDA, or on a machine without it.
+Backend& cuda_backend(DType dtype, int index = 0);
+Allocator& cuda_allocator(int index = 0);
 
-// Whether the two above will succeed.
+// Whether the two above will succeed, for the first GPU.
 bool cuda_available();
 
 }  // namespace chalk

@@ -19,7 +19,7 @@ struct ReshapeNode final : Node {
 };
 
 Tensor reshape(const Tensor& x, Shape shape) {
-  check_defined("reshape", {&x});
+  check_tensors("reshape", {&x});
   for (Index size : shape)
     check(size >= -1, "reshape: there is no shape ", shape);
   check(std::count(shape.begin(), shape.end(), -1) <= 1, "reshape: only one size of ", shape,
@@ -70,7 +70,7 @@ struct PermuteNode final : Node {
 };
 
 Tensor permute(const Tensor& x, const std::vector<Index>& axes) {
-  check_defined("permute", {&x});
+  check_tensors("permute", {&x});
   check(static_cast<Index>(axes.size()) == x.dim(), "permute: ", axes.size(),
         " axes given for a tensor of shape ", x.shape());
   std::vector<Index> positive;
@@ -87,7 +87,7 @@ Tensor permute(const Tensor& x, const std::vector<Index>& axes) {
 }
 
 Tensor transpose(const Tensor& x, Index axis0, Index axis1) {
-  check_defined("transpose", {&x});
+  check_tensors("transpose", {&x});
   std::vector<Index> axes;
   for (Index axis = 0; axis < x.dim(); ++axis)
     axes.push_back(axis);
@@ -135,7 +135,7 @@ struct SliceNode final : Node {
 };
 
 Tensor slice(const Tensor& x, Index axis, Index begin, Index end) {
-  check_defined("slice", {&x});
+  check_tensors("slice", {&x});
   axis = positive_axis("slice", x, axis);
   check(0 <= begin && begin <= end && end <= x.size(axis), "slice: [", begin, ", ", end,
         ") of axis ", axis, " of a tensor with shape ", x.shape());
@@ -171,7 +171,7 @@ Tensor concatenate(const std::vector<Tensor>& tensors, Index axis) {
   check(!tensors.empty(), "concatenate: no tensors given");
   const Tensor& first = tensors[0];
   for (const Tensor& tensor : tensors)
-    check_defined("concatenate", {&tensor});
+    check_tensors("concatenate", {&first, &tensor});
   axis = positive_axis("concatenate", first, axis);
   Index total = 0;
   for (const Tensor& tensor : tensors) {

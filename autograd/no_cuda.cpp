@@ -8,11 +8,11 @@ namespace chalk {
   fail("chalk was built without CUDA; use Device::cpu, or build with -DCHALK_CUDA=ON");
 }
 
-Backend& cuda_backend(DType) {
+Backend& cuda_backend(DType, int) {
   fail_without_cuda();
 }
 
-Allocator& cuda_allocator() {
+Allocator& cuda_allocator(int) {
   fail_without_cuda();
 }
 

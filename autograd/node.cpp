@@ -132,8 +132,9 @@ void Tensor::backward(const Tensor& gradient, bool retain_graph) const {
   check(requires_grad(),
         "backward: this tensor has no history; call set_requires_grad() on what "
         "it is computed from, and compute outside of NoGrad");
-  check(gradient.defined() && gradient.shape() == shape() && gradient.dtype() == dtype(),
-        "backward: the gradient must have the shape ", shape(), " and type of the tensor");
+  check(gradient.defined() && gradient.shape() == shape() && gradient.dtype() == dtype() &&
+            gradient.device() == device(),
+        "backward: the gradient must have the shape ", shape(), ", type and device of the tensor");
   NoGrad no_grad;
   std::vector<std::shared_ptr<Node>> order = topological_order(node());
   for (const std::shared_ptr<Node>& node : order)

@@ -84,7 +84,7 @@ struct CrossEntropyNode final : Node {
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
   check_floating("cross_entropy", {&logits});
-  check_defined("cross_entropy", {&labels});
+  check_tensors("cross_entropy", {&logits, &labels});
   check(logits.dim() == 2 && labels.shape() == Shape{logits.size(0)} &&
             labels.dtype() == DType::int64,
         "cross_entropy: logits ", logits.shape(), " and labels ", labels.shape(), " ",

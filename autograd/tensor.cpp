@@ -1,5 +1,6 @@
 #include "autograd/tensor.h"
 
+#include <charconv>
 #include <cstring>
 
 #include "autograd/backend.h"
@@ -8,8 +9,20 @@
 
 namespace chalk {
 
-const char* to_string(Device device) {
-  return device == Device::cpu ? "cpu" : "cuda";
+Device Device::named(std::string_view name) {
+  if (name == "cpu") return cpu;
+  Device device = cuda;
+  if (name == "cuda") return device;
+  const char *number = name.data() + std::min(name.size(), sizeof("cuda:") - 1),
+             *end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(number, end, device.index);
+  check(name.starts_with("cuda:") && error == std::errc() && rest == end && device.index >= 0,
+        "there is no device called \"", name, "\"; the names are cpu, cuda, cuda:1 and so on");
+  return device;
+}
+
+std::string to_string(Device device) {
+  return device == Device::cpu ? "cpu" : "cuda:" + std::to_string(device.index);
 }
 
 const char* to_string(DType dtype) {
@@ -30,19 +43,27 @@ template <> DType dtype_of<std::uint8_t>() { return DType::uint8; }
 // clang-format on
 
 Storage::Storage(Index bytes, Device device)
-    : data_(allocator(device).allocate(bytes)), bytes_(bytes), device_(device) {}
+    : device_(device),
+      allocator_(allocator(device)),
+      bytes_(bytes),
+      data_(allocator_.allocate(bytes)) {}
 
 Storage::~Storage() {
-  allocator(device_).release(data_, bytes_);
+  allocator_.release(data_, bytes_);
 }
 
 void Allocator::copy(const void* from, void* to, Index bytes) {
   if (bytes > 0) std::memmove(to, from, static_cast<std::size_t>(bytes));
 }
 
+// Between any two devices; of other than the CPU and one more by way of the CPU.
 static void copy_bytes(const Storage& from, const Storage& to) {
   const Device device = from.device() == Device::cpu ? to.device() : from.device();
-  allocator(device).copy(from.data(), to.data(), from.bytes());
+  if (to.device() == device || to.device() == Device::cpu)
+    return allocator(device).copy(from.data(), to.data(), from.bytes());
+  const Storage between(from.bytes(), Device::cpu);
+  copy_bytes(from, between);
+  copy_bytes(between, to);
 }
 
 struct Tensor::Body {
@@ -144,6 +165,8 @@ template <typename T>
 const T* Tensor::data() const {
   check(dtype() == dtype_of<T>(), "data: the tensor is ", to_string(dtype()), ", not ",
         to_string(dtype_of<T>()), "; convert it by to()");
+  check(device() == Device::cpu, "data: the elements are on ", to_string(device()),
+        ", out of reach; copy them by to(Device::cpu)");
   return static_cast<const T*>(body_->storage->data());
 }
 

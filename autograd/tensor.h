@@ -65,7 +65,8 @@ class Tensor {
   Device device() const;
   bool is_floating() const { return dtype() == DType::float32 || dtype() == DType::float64; }
 
-  // The elements in row-major order. T must match dtype(). mutable_data() counts as a change of
+  // The elements in row-major order. T must match dtype(), and the tensor be on the CPU:
+  // to(Device::cpu) makes a copy that is. mutable_data() counts as a change of
   // the elements: a graph that saved this tensor for its backward pass will refuse to run.
   template <typename T>
   const T* data() const;
@@ -114,7 +115,7 @@ class Tensor {
   // shape, perhaps of another type or device: how a module is converted. Drops the gradient.
   void set_data(const Tensor& source);
 
-  // Overwrites the elements (shapes and types must match); counts as a change.
+  // Overwrites the elements (shapes and types must match, devices need not); counts as a change.
   void copy_from(const Tensor& source);
 
   // ---- for operations ----
