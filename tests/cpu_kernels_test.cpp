@@ -1,5 +1,5 @@
 // The CPU's kernels against their definitions, written as plainly as possible: odd and empty
-// sizes, NaN, and the same bits for any number of threads. The allocator's reuse of blocks.
+// sizes, NaN, and the same bits for any number of threads.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -9,7 +9,6 @@
 
 #include "autograd/check.h"
 #include "autograd/cpu/batch_norm.h"
-#include "autograd/cpu/caching_allocator.h"
 #include "autograd/cpu/cpu_backend.h"
 #include "autograd/cpu/movement.h"
 #include "autograd/cpu/pool.h"
@@ -363,86 +362,6 @@ TEST_CASE_TEMPLATE("the number of threads changes no bit", T, float, double) {
                         static_cast<std::size_t>(one[i].numel()) * sizeof(T)) == 0);
   }
   cpu::set_num_threads(0);
-}
-
-// ---- memory ----
-
-TEST_CASE("the allocator hands a released block out again") {
-  cpu::CachingAllocator allocator(Index{1} << 30);
-  void* block = allocator.allocate(1000);
-  CHECK(reinterpret_cast<std::uintptr_t>(block) % 64 == 0);
-  CHECK(allocator.usage().in_use == 1024);
-  allocator.release(block, 1000);
-  CHECK(allocator.usage().in_use == 0);
-  void* smaller = allocator.allocate(900);
-  CHECK(smaller == block);
-  void* tiny = allocator.allocate(0);
-  CHECK(tiny != nullptr);
-  CHECK(tiny != smaller);
-  CHECK(allocator.usage().peak == 960 + 64);
-  allocator.release(smaller, 900);
-  allocator.release(tiny, 0);
-}
-
-TEST_CASE("the allocator joins released blocks that lie side by side, in any order") {
-  constexpr Index size = Index{1} << 20;
-  constexpr int count = 6;
-  for (const auto order :
-       {std::array{0, 1, 2, 3, 4, 5}, std::array{5, 4, 3, 2, 1, 0}, std::array{0, 2, 4, 1, 3, 5}}) {
-    cpu::CachingAllocator allocator(Index{1} << 30);
-    void* whole = allocator.allocate(count * size);
-    allocator.release(whole, count * size);
-    std::array<void*, count> blocks;
-    for (void*& block : blocks)
-      block = allocator.allocate(size);
-    CHECK(blocks[0] == whole);
-    for (const int i : order)
-      allocator.release(blocks[static_cast<std::size_t>(i)], size);
-    CHECK(allocator.allocate(count * size) == whole);
-    allocator.release(whole, count * size);
-  }
-}
-
-TEST_CASE("the allocator takes the first piece that is large enough") {
-  cpu::CachingAllocator allocator(Index{1} << 30);
-  void* whole = allocator.allocate(8192);  // so that all pieces are of one region
-  allocator.release(whole, 8192);
-  const std::array<Index, 5> sizes = {512, 64, 1024, 64, 1024};
-  std::array<void*, 5> blocks;
-  for (std::size_t i = 0; i < 5; ++i)
-    blocks[i] = allocator.allocate(sizes[i]);
-  for (const std::size_t i : {0u, 2u, 4u})
-    allocator.release(blocks[i], sizes[i]);
-  CHECK(allocator.allocate(1000) == blocks[2]);
-}
-
-TEST_CASE("the allocator gives memory that nothing uses back before it takes more") {
-  cpu::CachingAllocator allocator(Index{1} << 30);
-  constexpr Index mebibyte = Index{1} << 20;
-  for (Index size = 1100; size < 3000; size += 600) {
-    allocator.release(allocator.allocate(size * mebibyte), size * mebibyte);
-    CHECK(allocator.usage().regions == size * mebibyte);
-  }
-}
-
-TEST_CASE("without regions every block is a piece of memory by itself") {
-  cpu::CachingAllocator allocator(0);
-  void* block = allocator.allocate(1000);
-  CHECK(reinterpret_cast<std::uintptr_t>(block) % 64 == 0);
-  CHECK(allocator.usage().regions == 1000);
-  allocator.release(block, 1000);
-  CHECK(allocator.usage().regions == 0);
-}
-
-TEST_CASE("an impossible allocation is an error that names the sizes") {
-  cpu::CachingAllocator allocator(Index{1} << 30);
-  void* block = allocator.allocate(64);
-  allocator.release(allocator.allocate(640), 640);
-  CHECK_THROWS_WITH_AS(allocator.allocate(Index{1} << 59), doctest::Contains("tensors use 64"),
-                       Error);
-  CHECK_THROWS_AS(allocator.allocate(-1), Error);
-  CHECK(allocator.usage().in_use == 64);
-  allocator.release(block, 64);
 }
 
 TEST_CASE("convolutions can be chosen by name") {

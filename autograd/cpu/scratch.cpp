@@ -1,12 +1,8 @@
 #include "autograd/cpu/scratch.h"
 
-#include <cstdlib>
+#include <vector>
 
 #include "autograd/check.h"
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 namespace chalk::cpu {
 namespace {
@@ -65,24 +61,6 @@ struct Arena {
 thread_local Arena arena;
 
 }  // namespace
-
-void FreeMemory::operator()(std::byte* memory) const {
-  std::free(memory);
-}
-
-Memory allocate_memory(std::size_t bytes) {
-  if (bytes == 0) return nullptr;
-  const bool huge = bytes >= huge_page;
-  const std::size_t unit = huge ? huge_page : cache_line;
-  const std::size_t size = address_sanitizer ? bytes : round_up(bytes, unit);
-  void* memory = nullptr;
-  const bool done = posix_memalign(&memory, unit, size) == 0;
-  check(done, "out of memory: ", bytes, " bytes were asked for; take a smaller batch");
-#ifdef __linux__
-  if (huge) madvise(memory, size, MADV_HUGEPAGE);  // only a hint: may fail
-#endif
-  return Memory(static_cast<std::byte*>(memory));
-}
 
 Scratch::Scratch() : block_(arena.block), used_(arena.used) {}
 
