@@ -127,7 +127,7 @@ class Backend {
   // loss (scalar) = -mean over rows of log_probability[row, label[row]]; label int64, checked.
   virtual void nll(const Tensor& log_probability, const Tensor& label, Tensor& loss) = 0;
 
-  // dx = dloss (exp(log_probability) - one_hot(label)) / rows
+  // dx = dloss (exp(log_probability) - one_hot(label)) / rows, where nll took the labels
   virtual void cross_entropy_backward(const Tensor& log_probability, const Tensor& label,
                                       const Tensor& dloss, Tensor& dx) = 0;
 

@@ -1,6 +1,7 @@
 // Softmax, log softmax and cross entropy over the rows of x [rows, columns].
 #pragma once
 
+#include "autograd/check.h"
 #include "autograd/cpu/reduce.h"
 
 namespace chalk::cpu {
@@ -86,8 +87,11 @@ void log_softmax_backward(Index rows, Index columns, const T* y, const T* dy, T*
 template <typename T>
 T nll(Index rows, Index columns, const T* log_probability, const std::int64_t* label) {
   double total = 0;
-  for (Index r = 0; r < rows; ++r)
+  for (Index r = 0; r < rows; ++r) {
+    check(label[r] >= 0 && label[r] < columns, "cross_entropy: label ", label[r],
+          " is not in 0 .. ", columns - 1);
     total -= static_cast<double>(log_probability[r * columns + label[r]]);
+  }
   return static_cast<T>(total / static_cast<double>(rows));
 }
 
