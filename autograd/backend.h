@@ -25,6 +25,12 @@ struct BatchNormState {
   Tensor inverse_std;  // 1 / sqrt(variance + eps)
 };
 
+// What batch norm collects in training for evaluation: mean and variance [channels], and how many
+// batches it has seen, an int64 scalar that may be undefined.
+struct RunningStatistics {
+  Tensor mean, variance, batches = {};
+};
+
 // What batch_norm_cbam keeps for its backward pass; P = height * width.
 struct CbamState {
   Tensor pooled;          // [batch, 2, channels]: mean and maximum over the pixels
@@ -152,8 +158,13 @@ class Backend {
 
   // ---- normalisation ----
 
-  // mean and biased variance [channels] of x [rows, channels] over the rows.
-  virtual void mean_variance(const Tensor& x, Tensor& mean, Tensor& variance) = 0;
+  // For x [rows, channels], all else [channels]. training: state.mean is that of the rows, and
+  // with their biased variance state.inverse_std = 1 / sqrt(variance + eps); then
+  //   running.mean = (1 - momentum) running.mean + momentum mean, running.batches += 1,
+  //   running.variance = (1 - momentum) running.variance + momentum variance rows / (rows - 1).
+  // Else state.mean is the running one already, and state.inverse_std comes from the running one.
+  virtual void batch_norm_statistics(const Tensor& x, bool training, double momentum, double eps,
+                                     RunningStatistics& running, BatchNormState& state) = 0;
 
   // y = gamma (x - mean) inverse_std + beta for x [rows, channels], the rest [channels];
   // with_relu: y = max(that, 0).

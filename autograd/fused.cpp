@@ -41,16 +41,16 @@ struct BatchNormMaxPool2dNode final : Node {
 };
 
 Tensor batch_norm_max_pool2d(const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                             Tensor running_mean, Tensor running_variance, Index kernel,
-                             Index stride, Index padding, const BatchNormOptions& options) {
+                             RunningStatistics running, Index kernel, Index stride, Index padding,
+                             const BatchNormOptions& options) {
   const char* name = "batch_norm_max_pool2d";
   const Pool2dSizes sizes = max_pool2d_sizes(name, x, kernel, stride, padding);
-  check_channels(name, x, {&gamma, &beta, &running_mean, &running_variance});
+  check_batch_norm(name, x, gamma, beta, running);
   if (!fusion_enabled()) {
-    const Tensor y = relu(batch_norm(x, gamma, beta, running_mean, running_variance, options));
+    const Tensor y = relu(batch_norm(x, gamma, beta, running, options));
     return max_pool2d(y, kernel, stride, padding);
   }
-  const BatchNormState state = batch_norm_state(x, running_mean, running_variance, options);
+  const BatchNormState state = batch_norm_state(x, running, options);
   Tensor y = empty_like(x, {sizes.batch, sizes.out_height(), sizes.out_width(), sizes.channels});
   Tensor winner, position;
   const bool recorded = should_record({&x, &gamma, &beta});
@@ -123,9 +123,8 @@ static CbamSizes checked_sizes(const Tensor& x, const CbamParameters& p, const T
 }
 
 static Tensor composed_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& p,
-                            const Tensor& running_mean, const Tensor& running_variance,
-                            const BatchNormOptions& options) {
-  const Tensor u = batch_norm(x, p.gamma, p.beta, running_mean, running_variance, options);
+                            const RunningStatistics& running, const BatchNormOptions& options) {
+  const Tensor u = batch_norm(x, p.gamma, p.beta, running, options);
   const auto mlp = [&p](const Tensor& pooled) { return conv2d(relu(conv2d(pooled, p.w1)), p.w2); };
   const Tensor v = u * sigmoid(mlp(global_average_pool(u)) + mlp(global_max_pool(u)));
   const Tensor maps = concatenate({mean(v, {3}, true), max(v, {3}, true)}, 3);
@@ -133,15 +132,12 @@ static Tensor composed_cbam(const Tensor& x, const Tensor& residual, const CbamP
 }
 
 Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& parameters,
-                       Tensor running_mean, Tensor running_variance,
-                       const BatchNormOptions& options) {
+                       RunningStatistics running, const BatchNormOptions& options) {
   const CbamSizes sizes = checked_sizes(x, parameters, residual);
-  check_channels("batch_norm_cbam", x,
-                 {&parameters.gamma, &parameters.beta, &running_mean, &running_variance});
+  check_batch_norm("batch_norm_cbam", x, parameters.gamma, parameters.beta, running);
   check(x.numel() > 0, "batch_norm_cbam: the input is empty, shape ", x.shape());
-  if (!fusion_enabled())
-    return composed_cbam(x, residual, parameters, running_mean, running_variance, options);
-  const BatchNormState norm = batch_norm_state(x, running_mean, running_variance, options);
+  if (!fusion_enabled()) return composed_cbam(x, residual, parameters, running, options);
+  const BatchNormState norm = batch_norm_state(x, running, options);
   const Shape by_pixel = {sizes.batch, sizes.pixels()}, by_channel = {sizes.batch, sizes.channels};
   CbamState state{empty_like(x, {sizes.batch, 2, sizes.channels}),
                   Tensor(by_channel, DType::int64, x.device()),

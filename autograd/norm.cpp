@@ -7,8 +7,9 @@
 
 namespace chalk {
 
-void check_channels(const char* operation, const Tensor& x,
-                    std::initializer_list<const Tensor*> parameters) {
+// Throws Error unless every parameter is [channels of x] and of x's type.
+static void check_channels(const char* operation, const Tensor& x,
+                           std::initializer_list<const Tensor*> parameters) {
   check_floating(operation, {&x});
   check(x.dim() >= 1, operation, ": the input must have at least one axis");
   for (const Tensor* parameter : parameters) {
@@ -54,29 +55,37 @@ struct BatchNormNode final : Node {
   }
 };
 
-BatchNormState batch_norm_state(const Tensor& x, Tensor& running_mean, Tensor& running_variance,
-                                const BatchNormOptions& options) {
-  if (!options.training) return {running_mean, 1.0 / sqrt(running_variance + options.eps)};
-  const Index rows = x.numel() / std::max<Index>(x.size(-1), 1);
-  check(rows > 1, "batch_norm: training needs more than one value per channel; input ", x.shape());
-  Backend& backend = backend_for(x);
-  Tensor mean = empty_like(x, {x.size(-1)}), variance = empty_like(mean);
-  backend.mean_variance(x, mean, variance);
-  const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
-  backend.scale_add(options.momentum, mean, 1 - options.momentum, running_mean);
-  backend.scale_add(options.momentum * unbiased, variance, 1 - options.momentum, running_variance);
-  return {mean, 1.0 / sqrt(variance + options.eps)};
+void check_batch_norm(const char* operation, const Tensor& x, const Tensor& gamma,
+                      const Tensor& beta, const RunningStatistics& running) {
+  check_channels(operation, x, {&gamma, &beta, &running.mean, &running.variance});
+  if (!running.batches.defined()) return;
+  check_tensors(operation, {&x, &running.batches});
+  check(running.batches.shape().empty() && running.batches.dtype() == DType::int64, operation,
+        ": the number of batches must be an int64 scalar, not ", to_string(running.batches.dtype()),
+        " ", running.batches.shape());
 }
 
-Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor running_mean,
-                  Tensor running_variance, const BatchNormOptions& options) {
-  check_channels("batch_norm", x, {&gamma, &beta, &running_mean, &running_variance});
+BatchNormState batch_norm_state(const Tensor& x, RunningStatistics& running,
+                                const BatchNormOptions& options) {
+  const Index rows = x.numel() / std::max<Index>(x.size(-1), 1);
+  check(rows > 1 || !options.training,
+        "batch_norm: training needs more than one value per channel; input ", x.shape());
+  BatchNormState state{options.training ? empty_like(running.mean) : running.mean,
+                       empty_like(running.mean)};
+  backend_for(x).batch_norm_statistics(x, options.training, options.momentum, options.eps, running,
+                                       state);
+  return state;
+}
+
+Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                  RunningStatistics running, const BatchNormOptions& options) {
+  check_batch_norm("batch_norm", x, gamma, beta, running);
   if (options.relu && !fusion_enabled()) {
     BatchNormOptions without_relu = options;
     without_relu.relu = false;
-    return relu(batch_norm(x, gamma, beta, running_mean, running_variance, without_relu));
+    return relu(batch_norm(x, gamma, beta, running, without_relu));
   }
-  const BatchNormState state = batch_norm_state(x, running_mean, running_variance, options);
+  const BatchNormState state = batch_norm_state(x, running, options);
   Tensor y = empty_like(x);
   backend_for(x).batch_norm(x, state, gamma, beta, options.relu, y);
   if (should_record({&x, &gamma, &beta}))

@@ -118,13 +118,14 @@ Tensor global_max_pool(const Tensor& input);
 // training: mean and variance are those of all rows of x, and the running ones move towards them:
 // running = (1 - momentum) running + momentum batch's, with the unbiased variance.
 // Else the running ones are used. All of [channels].
+struct RunningStatistics;  // {mean, variance}, or {mean, variance, batches} to be counted as well
 struct BatchNormOptions {
   bool training = true;
   bool relu = false;  // y = max(y, 0), in the same pass over the elements
   double momentum = 0.1, eps = 1e-5;
 };
-Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor running_mean,
-                  Tensor running_variance, const BatchNormOptions& options = {});
+Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                  RunningStatistics running, const BatchNormOptions& options = {});
 
 // Each row of the last axis is normalised by itself (arXiv 1607.06450); gamma, beta [last axis].
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
@@ -134,8 +135,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
 // max_pool2d(relu(batch_norm(x)), kernel, stride, padding) in few passes over memory, for x
 // [N, H, W, C]; gamma, beta and the running statistics [C].
 Tensor batch_norm_max_pool2d(const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                             Tensor running_mean, Tensor running_variance, Index kernel,
-                             Index stride, Index padding, const BatchNormOptions& options = {});
+                             RunningStatistics running, Index kernel, Index stride, Index padding,
+                             const BatchNormOptions& options = {});
 
 // relu(CBAM(batch norm(x)) + residual) in few passes over memory; x, residual [N, H, W, C]. The
 // parameters are gamma, beta [C], the channel attention's two 1x1 convolutions w1 [1, 1, C, R] and
@@ -144,8 +145,7 @@ Tensor batch_norm_max_pool2d(const Tensor& x, const Tensor& gamma, const Tensor&
 //   relu(v sigmoid(conv2d(concatenate(mean over C(v), max over C(v)), w7)) + residual).
 struct CbamParameters;
 Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& parameters,
-                       Tensor running_mean, Tensor running_variance,
-                       const BatchNormOptions& options = {});
+                       RunningStatistics running, const BatchNormOptions& options = {});
 
 // ---- dropout.cpp ----
 

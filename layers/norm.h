@@ -1,6 +1,7 @@
 // Batch norm and layer norm with their parameters.
 #pragma once
 
+#include "autograd/backend.h"
 #include "autograd/check.h"
 #include "layers/module.h"
 
@@ -24,7 +25,7 @@ class BatchNorm2d : public Module {
   }
 
   Tensor forward(const Tensor& x) override {
-    return batch_norm(x, weight, bias, running_mean, running_var, options());
+    return batch_norm(x, weight, bias, running(), options());
   }
 
   // relu(batch norm(x)), in one pass over x unless fusion is off.
@@ -32,21 +33,18 @@ class BatchNorm2d : public Module {
     ErrorScope scope(name());
     BatchNormOptions fused = options();
     fused.relu = true;
-    return batch_norm(x, weight, bias, running_mean, running_var, fused);
+    return batch_norm(x, weight, bias, running(), fused);
   }
 
   // max_pool2d(relu(batch norm(x)), kernel, stride, padding), likewise; x [N, H, W, channels].
   Tensor with_max_pool(const Tensor& x, Index kernel, Index stride, Index padding) {
     ErrorScope scope(name());
-    return batch_norm_max_pool2d(x, weight, bias, running_mean, running_var, kernel, stride,
-                                 padding, options());
+    return batch_norm_max_pool2d(x, weight, bias, running(), kernel, stride, padding, options());
   }
 
-  // What the functions of operations.h need to know; in training it counts the batch.
-  BatchNormOptions options() {
-    if (is_training()) ++*num_batches_tracked.mutable_data<std::int64_t>();
-    return {.training = is_training()};
-  }
+  // What the functions of operations.h need to know.
+  RunningStatistics running() const { return {running_mean, running_var, num_batches_tracked}; }
+  BatchNormOptions options() const { return {.training = is_training()}; }
 
   std::string describe() const override {
     return "BatchNorm2d(" + std::to_string(weight.size(0)) + ")";

@@ -37,7 +37,7 @@ Tensor BasicBlock::forward(const Tensor& x) {
 Tensor BasicBlock::attend_and_add(const Tensor& y, const Tensor& shortcut) {
   const CbamParameters parameters{bn2.weight, bn2.bias, ca.squeeze.weight, ca.excite.weight,
                                   sa.conv1.weight};
-  return batch_norm_cbam(y, shortcut, parameters, bn2.running_mean, bn2.running_var, bn2.options());
+  return batch_norm_cbam(y, shortcut, parameters, bn2.running(), bn2.options());
 }
 
 ResNet::ResNet(int stages) : conv1(3, 64, 7, {.stride = 2, .padding = 3}, false), bn1(64) {

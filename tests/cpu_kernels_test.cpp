@@ -334,11 +334,13 @@ std::vector<Tensor> everything(DType dtype) {
   Tensor softmax = result(x.shape());
   cpu.softmax(x, softmax);
 
-  Tensor mean = result({columns}), variance = result({columns}), y = result(x.shape());
-  cpu.mean_variance(x, mean, variance);
-  cpu.batch_norm(x, {mean, variance}, gamma, beta, true, y);
+  RunningStatistics running{beta.clone(), gamma.clone(), Tensor()};
+  BatchNormState state{result({columns}), result({columns})};
+  Tensor y = result(x.shape());
+  cpu.batch_norm_statistics(x, true, 0.1, 1e-5, running, state);
+  cpu.batch_norm(x, state, gamma, beta, true, y);
   Tensor dx = result(x.shape()), dgamma = result({columns}), dbeta = result({columns});
-  cpu.batch_norm_backward(x, {mean, variance}, gamma, beta, true, true, dy, dx, dgamma, dbeta);
+  cpu.batch_norm_backward(x, state, gamma, beta, true, true, dy, dx, dgamma, dbeta);
 
   Tensor row_mean = result({rows}), row_inverse_std = result({rows});
   y = result(x.shape());

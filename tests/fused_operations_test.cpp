@@ -106,7 +106,7 @@ bool same_bits(const Tensors& a, const Tensors& b) {
 
 Function max_pool_function(Index kernel, Index stride, Index padding) {
   return [=](Tensors& t, const BatchNormOptions& options) {
-    return batch_norm_max_pool2d(t[0], t[1], t[2], t[3], t[4], kernel, stride, padding, options);
+    return batch_norm_max_pool2d(t[0], t[1], t[2], {t[3], t[4]}, kernel, stride, padding, options);
   };
 }
 
@@ -121,7 +121,7 @@ const PoolCase pool_cases[] = {{{2, 9, 7, 5}, 3, 2, 1},  {{3, 8, 8, 67}, 3, 2, 1
 // ---- batch norm, CBAM, residual, ReLU ----
 
 Tensor cbam_function(Tensors& t, const BatchNormOptions& options) {
-  return batch_norm_cbam(t[0], t[1], {t[2], t[3], t[4], t[5], t[6]}, t[7], t[8], options);
+  return batch_norm_cbam(t[0], t[1], {t[2], t[3], t[4], t[5], t[6]}, {t[7], t[8]}, options);
 }
 
 std::vector<Shape> cbam_shapes(const Shape& x, Index hidden) {
@@ -172,20 +172,20 @@ TEST_CASE("batch_norm_max_pool2d keeps NaN, works without gradients and on an em
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Tensor x = Tensor::from<float>({1, 2, nan, -4, -5, -6, -7, -8}, {1, 2, 4, 1});
   const auto y =
-      batch_norm_max_pool2d(x, one, zero, zero, one, 2, 2, 0, {.training = false, .eps = 0})
+      batch_norm_max_pool2d(x, one, zero, {zero, one}, 2, 2, 0, {.training = false, .eps = 0})
           .to_vector<double>();
   CHECK(y[0] == 2);
   CHECK(std::isnan(y[1]));
-  const Tensor empty = batch_norm_max_pool2d(Tensor({0, 4, 4, 1}), one, zero, zero, one, 2, 2, 0,
+  const Tensor empty = batch_norm_max_pool2d(Tensor({0, 4, 4, 1}), one, zero, {zero, one}, 2, 2, 0,
                                              {.training = false});
   CHECK(empty.shape() == Shape{0, 2, 2, 1});
 }
 
 TEST_CASE("batch_norm_max_pool2d names what is wrong") {
   const Tensor x = Tensor::zeros({1, 4, 4, 3}), c = Tensor::zeros({3}), d = Tensor::zeros({2});
-  CHECK_THROWS_WITH_AS(batch_norm_max_pool2d(x, c, d, c, c, 2, 2, 0),
+  CHECK_THROWS_WITH_AS(batch_norm_max_pool2d(x, c, d, {c, c}, 2, 2, 0),
                        doctest::Contains("3 channels"), Error);
-  CHECK_THROWS_WITH_AS(batch_norm_max_pool2d(x, c, c, c, c, 5, 2, 0),
+  CHECK_THROWS_WITH_AS(batch_norm_max_pool2d(x, c, c, {c, c}, 5, 2, 0),
                        doctest::Contains("does not fit"), Error);
 }
 

@@ -762,7 +762,9 @@ Trial draw_batch_norm(Draw& draw) {
   return {text("batch_norm: ", shape, describe(options)),
           batch_norm_inputs(draw, shape),
           3,
-          [=](const Tensors& x) { return batch_norm(x[0], x[1], x[2], x[3], x[4], options); },
+          [=](const Tensors& x) {
+            return batch_norm(x[0], x[1], x[2], {x[3], x[4]}, options);
+          },
           [=](std::vector<Scalars>& x) {
             plain_batch_norm(x[0], x[1], x[2], x[3], x[4], options);
             return x[0];
@@ -803,7 +805,7 @@ Trial draw_stem(Draw& draw) {
           batch_norm_inputs(draw, shape),
           3,
           [=](const Tensors& x) {
-            return batch_norm_max_pool2d(x[0], x[1], x[2], x[3], x[4], s.kernel, s.stride,
+            return batch_norm_max_pool2d(x[0], x[1], x[2], {x[3], x[4]}, s.kernel, s.stride,
                                          s.padding, options);
           },
           [=](std::vector<Scalars>& x) {
@@ -859,18 +861,19 @@ Trial draw_cbam(Draw& draw) {
   } while (s.batch * s.pixels() * s.channels > 3000 || s.batch * s.pixels() < 2);
   const Shape shape = {s.batch, s.height, s.width, s.channels};
   const Tensors norm = batch_norm_inputs(draw, shape);
-  return {text("batch_norm_cbam: ", shape, ", hidden ", s.hidden, describe(options)),
-          {norm[0], draw.normal(shape), norm[1], norm[2], draw.normal({1, 1, s.channels, s.hidden}),
-           draw.normal({1, 1, s.hidden, s.channels}), draw.normal({7, 7, 2, 1}), norm[3], norm[4]},
-          7,
-          [=](const Tensors& x) {
-            return batch_norm_cbam(x[0], x[1], {x[2], x[3], x[4], x[5], x[6]}, x[7], x[8], options);
-          },
-          [=](std::vector<Scalars>& x) {
-            plain_batch_norm(x[0], x[2], x[3], x[7], x[8], options);
-            return plain_cbam(s, x[0], x[1], x[4], x[5], x[6]);
-          },
-          Ladder::fusion};
+  return {
+      text("batch_norm_cbam: ", shape, ", hidden ", s.hidden, describe(options)),
+      {norm[0], draw.normal(shape), norm[1], norm[2], draw.normal({1, 1, s.channels, s.hidden}),
+       draw.normal({1, 1, s.hidden, s.channels}), draw.normal({7, 7, 2, 1}), norm[3], norm[4]},
+      7,
+      [=](const Tensors& x) {
+        return batch_norm_cbam(x[0], x[1], {x[2], x[3], x[4], x[5], x[6]}, {x[7], x[8]}, options);
+      },
+      [=](std::vector<Scalars>& x) {
+        plain_batch_norm(x[0], x[2], x[3], x[7], x[8], options);
+        return plain_cbam(s, x[0], x[1], x[4], x[5], x[6]);
+      },
+      Ladder::fusion};
 }
 
 // ---- dropout ----

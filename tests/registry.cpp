@@ -472,13 +472,15 @@ std::vector<Operation> pools() {
 std::vector<Operation> norms() {
   const auto batch = [](const std::string& name, const BatchNormOptions& options) {
     return Case{name, [options](const Tensors& x) {
-                  return batch_norm(x[0], x[1], x[2], x[3], x[4], options);
+                  return batch_norm(x[0], x[1], x[2], {x[3], x[4]}, options);
                 }};
   };
   const auto batch_fails = [](const Shape& x, const Shape& gamma, const Shape& variance,
                               const std::vector<std::string>& words) {
     return ShapeError{
-        [=] { batch_norm(zeros(x), zeros(gamma), zeros({3}), zeros({3}), zeros(variance)); },
+        [=] {
+          batch_norm(zeros(x), zeros(gamma), zeros({3}), {zeros({3}), zeros(variance)});
+        },
         words};
   };
   return {
@@ -516,15 +518,15 @@ Operation stem_entry() {
   const auto with = [](const std::string& name, Index kernel, Index stride, Index padding,
                        const BatchNormOptions& options) {
     return Case{name, [=](const Tensors& x) {
-                  return batch_norm_max_pool2d(x[0], x[1], x[2], x[3], x[4], kernel, stride,
+                  return batch_norm_max_pool2d(x[0], x[1], x[2], {x[3], x[4]}, kernel, stride,
                                                padding, options);
                 }};
   };
   const auto fails = [](const Shape& x, const Shape& gamma, const Shape& variance, Index kernel,
                         const std::vector<std::string>& words) {
     return ShapeError{[=] {
-                        batch_norm_max_pool2d(zeros(x), zeros(gamma), zeros({3}), zeros({3}),
-                                              zeros(variance), kernel, 2, 0);
+                        batch_norm_max_pool2d(zeros(x), zeros(gamma), zeros({3}),
+                                              {zeros({3}), zeros(variance)}, kernel, 2, 0);
                       },
                       words};
   };
@@ -542,7 +544,7 @@ Operation stem_entry() {
 
 Operation cbam_entry() {
   const auto call = [](const Tensors& x, const BatchNormOptions& options) {
-    return batch_norm_cbam(x[0], x[1], {x[2], x[3], x[4], x[5], x[6]}, x[7], x[8], options);
+    return batch_norm_cbam(x[0], x[1], {x[2], x[3], x[4], x[5], x[6]}, {x[7], x[8]}, options);
   };
   const auto with = [call](const std::string& name, const BatchNormOptions& options) {
     return Case{name, [=](const Tensors& x) { return call(x, options); }};

@@ -1,6 +1,7 @@
 // Batch norm of x [rows, channels] over the rows; everything else is [channels].
 #pragma once
 
+#include "autograd/cpu/elementwise.h"
 #include "autograd/cpu/reduce.h"
 
 namespace chalk::cpu {
@@ -38,6 +39,28 @@ void mean_variance(Index rows, Index channels, const T* x, T* mean, T* variance)
     mean[c] = static_cast<T>(d + (rows > 0 ? static_cast<double>(x[c]) : 0));
     variance[c] = static_cast<T>(square - d * d < 0 ? 0 : square - d * d);  // NaN stays NaN
   }
+}
+
+// inverse_std = 1 / sqrt(variance + eps)
+template <typename T>
+void batch_norm_inverse_std(Index channels, const T* variance, T eps, T* inverse_std) {
+  for (Index c = 0; c < channels; ++c)
+    inverse_std[c] = 1 / std::sqrt(variance[c] + eps);
+}
+
+// mean and inverse_std of x; moves the running mean and variance towards them, the latter towards
+// the unbiased variance.
+template <typename T>
+void batch_norm_statistics(Index rows, Index channels, const T* x, double momentum, double eps,
+                           T* running_mean, T* running_variance, T* mean, T* inverse_std) {
+  Scratch scratch;
+  T* variance = scratch.take<T>(channels);
+  mean_variance(rows, channels, x, mean, variance);
+  const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
+  const T kept = static_cast<T>(1 - momentum);
+  scale_add(channels, static_cast<T>(momentum), mean, kept, running_mean);
+  scale_add(channels, static_cast<T>(momentum * unbiased), variance, kept, running_variance);
+  batch_norm_inverse_std(channels, variance, static_cast<T>(eps), inverse_std);
 }
 
 // What batch norm does to an element of one channel: y = (x - mean) scale + beta with

@@ -227,8 +227,14 @@ class CpuBackend final : public Backend {
 
   // ---- normalisation ----
 
-  void mean_variance(const Tensor& x, Tensor& mean, Tensor& variance) override {
-    cpu::mean_variance(rows_of(x), columns_of(x), in(x), out(mean), out(variance));
+  void batch_norm_statistics(const Tensor& x, bool training, double momentum, double eps,
+                             RunningStatistics& running, BatchNormState& state) override {
+    if (!training)
+      return batch_norm_inverse_std(columns_of(x), in(running.variance), static_cast<T>(eps),
+                                    out(state.inverse_std));
+    cpu::batch_norm_statistics(rows_of(x), columns_of(x), in(x), momentum, eps, out(running.mean),
+                               out(running.variance), out(state.mean), out(state.inverse_std));
+    if (running.batches.defined()) ++*running.batches.mutable_data<std::int64_t>();
   }
 
   void batch_norm(const Tensor& x, const BatchNormState& state, const Tensor& gamma,

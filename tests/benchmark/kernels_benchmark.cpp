@@ -84,8 +84,10 @@ struct Bench {
     const auto unary = [this](Unary f) { return [this, f] { backend.unary(f, x, y); }; };
     const auto batch_norm = [this](bool with_relu) {
       return [this, with_relu] {
-        backend.mean_variance(x, mean, variance);
-        backend.batch_norm(x, {mean, variance}, mean, variance, with_relu, y);
+        BatchNormState state{mean, variance};
+        RunningStatistics running{dgamma, dbeta, Tensor()};
+        backend.batch_norm_statistics(x, true, 0.1, 1e-5, running, state);
+        backend.batch_norm(x, state, mean, variance, with_relu, y);
       };
     };
     const auto batch_norm_backward = [this](bool with_relu) {
