@@ -48,14 +48,13 @@ struct CbamParameters {
   Tensor gamma, beta, w1, w2, w7;
 };
 
-// Hyper-parameters of one AdamW step; step counts from 1.
+// The hyper-parameters of optimisers that are the same in every step.
 struct AdamWStep {
-  double lr, beta1, beta2, eps, weight_decay;
-  Index step;
+  double beta1, beta2, eps, weight_decay;
 };
 
 struct SgdStep {
-  double lr, momentum, weight_decay;
+  double momentum, weight_decay;
 };
 
 class Backend {
@@ -130,7 +129,9 @@ class Backend {
   virtual void log_softmax(const Tensor& x, Tensor& y) = 0;
   virtual void log_softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) = 0;
 
-  // loss (scalar) = -mean over rows of log_probability[row, label[row]]; label int64, checked.
+  // loss (scalar) = -mean over rows of log_probability[row, label[row]]; label int64 [rows].
+  // A label not in 0 .. classes - 1 is an Error. A device that would have to wait for the labels
+  // makes the loss NaN instead.
   virtual void nll(const Tensor& log_probability, const Tensor& label, Tensor& loss) = 0;
 
   // dx = dloss (exp(log_probability) - one_hot(label)) / rows, where nll took the labels
@@ -226,17 +227,19 @@ class Backend {
   // mask_i = uniform number (counter + i) of the stream `seed` < p ? 0 : 1 / (1 - p)
   virtual void dropout_mask(double p, std::uint64_t seed, std::uint64_t counter, Tensor& mask) = 0;
 
-  // ---- optimisers ----
+  // ---- optimisers: all parameters w[i] in one call; those with an undefined grad[i] stay ----
+  // What changes from step to step lies on the device: lr is a float64 scalar.
 
   // g = grad + weight_decay w; velocity = momentum velocity + g; w -= lr velocity
   // (an undefined velocity: momentum is 0, w -= lr g)
-  virtual void sgd_step(const SgdStep& options, const Tensor& grad, Tensor& velocity,
-                        Tensor& w) = 0;
+  virtual void sgd_step(const SgdStep& options, const Tensor& lr, const std::vector<Tensor>& grad,
+                        std::vector<Tensor>& velocity, std::vector<Tensor>& w) = 0;
 
-  // m = beta1 m + (1 - beta1) grad; v = beta2 v + (1 - beta2) grad^2;
+  // t = ++steps[i], of int64; m = beta1 m + (1 - beta1) grad; v = beta2 v + (1 - beta2) grad^2;
   // w = (1 - lr weight_decay) w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
-  virtual void adamw_step(const AdamWStep& options, const Tensor& grad, Tensor& m, Tensor& v,
-                          Tensor& w) = 0;
+  virtual void adamw_step(const AdamWStep& options, const Tensor& lr,
+                          const std::vector<Tensor>& grad, Tensor& steps, std::vector<Tensor>& m,
+                          std::vector<Tensor>& v, std::vector<Tensor>& w) = 0;
 };
 
 // The backend for a device and element type. Throws Error for int64 and uint8, and for a device

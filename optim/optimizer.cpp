@@ -1,9 +1,38 @@
 #include "optim/optimizer.h"
 
-#include "autograd/backend.h"
-#include "autograd/check.h"
+#include "autograd/axes.h"
 
 namespace chalk {
+
+static std::string place(DType dtype, Device device) {
+  return std::string(to_string(dtype)) + " on " + to_string(device);
+}
+
+Optimizer::Optimizer(std::vector<Tensor> parameters, double lr)
+    : parameters_(std::move(parameters)), lr_value_(lr) {
+  for (const Tensor& parameter : parameters_)
+    check_floating("optimizer", {&parameters_[0], &parameter});
+  const bool any = !parameters_.empty();
+  if (any) dtype_ = parameters_[0].dtype();
+  lr_ = Tensor::full({}, lr, DType::float64, any ? parameters_[0].device() : Device::cpu);
+}
+
+void Optimizer::set_lr(double lr) {
+  if (lr != lr_value_) backend_for(lr_).fill(lr, lr_);
+  lr_value_ = lr;
+}
+
+std::vector<Tensor> Optimizer::gradients() const {
+  std::vector<Tensor> result;
+  for (const Tensor& parameter : parameters_) {
+    check(parameter.dtype() == dtype_ && parameter.device() == lr_.device(),
+          "optimizer: parameter ", result.size(), " is ",
+          place(parameter.dtype(), parameter.device()), ", it was ", place(dtype_, lr_.device()),
+          " when the optimizer was made; convert the model by to() before making its optimizer");
+    result.push_back(parameter.grad());
+  }
+  return result;
+}
 
 void Optimizer::load_state(const std::map<std::string, Tensor>& saved) {
   std::map<std::string, Tensor> own = state();
@@ -29,18 +58,15 @@ static std::vector<Tensor> zeros_like(const std::vector<Tensor>& tensors) {
 // ---- SGD ----
 
 Sgd::Sgd(std::vector<Tensor> parameters, const SgdOptions& options)
-    : Optimizer(std::move(parameters)), options_(options), velocity_(parameters_.size()) {
-  lr = options.lr;
+    : Optimizer(std::move(parameters), options.lr),
+      options_(options),
+      velocity_(parameters_.size()) {
   if (options.momentum != 0) velocity_ = zeros_like(parameters_);
 }
 
 void Sgd::step() {
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const Tensor gradient = parameters_[i].grad();
-    if (!gradient.defined()) continue;
-    backend_for(gradient).sgd_step({lr, options_.momentum, options_.weight_decay}, gradient,
-                                   velocity_[i], parameters_[i]);
-  }
+  backend().sgd_step({options_.momentum, options_.weight_decay}, lr_, gradients(), velocity_,
+                     parameters_);
 }
 
 std::map<std::string, Tensor> Sgd::state() {
@@ -53,23 +79,16 @@ std::map<std::string, Tensor> Sgd::state() {
 // ---- AdamW ----
 
 AdamW::AdamW(std::vector<Tensor> parameters, const AdamWOptions& options)
-    : Optimizer(std::move(parameters)),
+    : Optimizer(std::move(parameters), options.lr),
       options_(options),
       m_(zeros_like(parameters_)),
       v_(zeros_like(parameters_)),
-      step_counts_(Tensor::zeros({static_cast<Index>(parameters_.size())}, DType::int64)) {
-  lr = options.lr;
-}
+      step_counts_(
+          Tensor::zeros({static_cast<Index>(parameters_.size())}, DType::int64, lr_.device())) {}
 
 void AdamW::step() {
-  Index* t = step_counts_.mutable_data<std::int64_t>();
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const Tensor gradient = parameters_[i].grad();
-    if (!gradient.defined()) continue;
-    const AdamWStep step{lr,           options_.beta1,        options_.beta2,
-                         options_.eps, options_.weight_decay, ++t[i]};
-    backend_for(gradient).adamw_step(step, gradient, m_[i], v_[i], parameters_[i]);
-  }
+  backend().adamw_step({options_.beta1, options_.beta2, options_.eps, options_.weight_decay}, lr_,
+                       gradients(), step_counts_, m_, v_, parameters_);
 }
 
 std::map<std::string, Tensor> AdamW::state() {

@@ -10,13 +10,15 @@
 #include <string>
 #include <vector>
 
-#include "autograd/tensor.h"
+#include "autograd/backend.h"
 
 namespace chalk {
 
 class Optimizer {
  public:
-  explicit Optimizer(std::vector<Tensor> parameters) : parameters_(std::move(parameters)) {}
+  // The parameters must be of one type and on one device, and stay so: convert a model by to()
+  // first.
+  Optimizer(std::vector<Tensor> parameters, double lr);
   virtual ~Optimizer() = default;
 
   // Changes every parameter that has a gradient.
@@ -32,10 +34,22 @@ class Optimizer {
   virtual std::map<std::string, Tensor> state() = 0;
   virtual void load_state(const std::map<std::string, Tensor>& state);
 
-  double lr = 0.001;  // learning rate; schedules change it between steps
+  // The learning rate; schedules change it between steps.
+  double lr() const { return lr_value_; }
+  void set_lr(double lr);
 
  protected:
+  Backend& backend() const { return chalk::backend(lr_.device(), dtype_); }
+
+  // Of every parameter; undefined where it has none. Throws Error for a converted parameter.
+  std::vector<Tensor> gradients() const;
+
   std::vector<Tensor> parameters_;
+  Tensor lr_;  // a float64 scalar beside the parameters, where the backend reads it
+
+ private:
+  double lr_value_;
+  DType dtype_ = DType::float32;
 };
 
 // Stochastic gradient descent with momentum, as PyTorch's (dampening 0, no Nesterov):

@@ -348,8 +348,10 @@ std::vector<Tensor> everything(DType dtype) {
   dx = result(x.shape()), dgamma = result({columns}), dbeta = result({columns});
   cpu.layer_norm_backward(x, row_mean, row_inverse_std, gamma, dy, dx, dgamma, dbeta);
 
-  Tensor m = dy.clone(), v = softmax.clone(), w = all.emplace_back(x.clone());
-  cpu.adamw_step({0.1, 0.9, 0.999, 1e-8, 0.01, 3}, dy, m, v, w);
+  std::vector<Tensor> m = {dy.clone()}, v = {softmax.clone()}, w = {all.emplace_back(x.clone())};
+  Tensor steps = Tensor::zeros({1}, DType::int64);
+  cpu.adamw_step({0.9, 0.999, 1e-8, 0.01}, Tensor::full({}, 0.1, DType::float64), {dy}, steps, m, v,
+                 w);
   return all;
 }
 

@@ -31,7 +31,7 @@ std::vector<Tensor> parameters(DType dtype) {
 // Step `step` of make_optim.py.
 void take_step(Optimizer& optimizer, std::vector<Tensor>& parameters, int step,
                int frozen_steps = 0) {
-  optimizer.lr = 0.02 / (1 + step);
+  optimizer.set_lr(0.02 / (1 + step));
   for (Tensor& parameter : parameters) {
     if (step < frozen_steps && &parameter == &parameters[1]) continue;
     std::vector<double> gradient = parameter.to_vector<double>();

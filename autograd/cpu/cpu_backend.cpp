@@ -313,14 +313,23 @@ class CpuBackend final : public Backend {
 
   // ---- optimisers ----
 
-  void sgd_step(const SgdStep& options, const Tensor& grad, Tensor& velocity, Tensor& w) override {
-    T* moving = velocity.defined() ? out(velocity) : nullptr;
-    cpu::sgd_step(options, w.numel(), in(grad), moving, out(w));
+  void sgd_step(const SgdStep& options, const Tensor& lr, const std::vector<Tensor>& grad,
+                std::vector<Tensor>& velocity, std::vector<Tensor>& w) override {
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      if (!grad[i].defined()) continue;
+      T* moving = velocity[i].defined() ? out(velocity[i]) : nullptr;
+      cpu::sgd_step(options, *lr.data<double>(), w[i].numel(), in(grad[i]), moving, out(w[i]));
+    }
   }
 
-  void adamw_step(const AdamWStep& options, const Tensor& grad, Tensor& m, Tensor& v,
-                  Tensor& w) override {
-    cpu::adamw_step(options, w.numel(), in(grad), out(m), out(v), out(w));
+  void adamw_step(const AdamWStep& options, const Tensor& lr, const std::vector<Tensor>& grad,
+                  Tensor& steps, std::vector<Tensor>& m, std::vector<Tensor>& v,
+                  std::vector<Tensor>& w) override {
+    std::int64_t* t = steps.mutable_data<std::int64_t>();
+    for (std::size_t i = 0; i < w.size(); ++i)
+      if (grad[i].defined())
+        cpu::adamw_step(options, *lr.data<double>(), ++t[i], w[i].numel(), in(grad[i]), out(m[i]),
+                        out(v[i]), out(w[i]));
   }
 
  private:

@@ -115,7 +115,7 @@ bool Run::train_epoch() {
       save();
       return false;
     }
-    optimizer_->lr = learning_rate(config_.recipe, state_.step, train_images_.batch_count());
+    optimizer_->set_lr(learning_rate(config_.recipe, state_.step, train_images_.batch_count()));
     log_step(train_step(*batch), batch->labels.numel());
     if (state_.step % options_.save_every == 0) save();
   }
@@ -129,6 +129,9 @@ double Run::train_step(const Batch& batch) {
   check(std::isfinite(loss.item()), "step ", state_.step + 1, ": the loss is ", loss.item(),
         ", training cannot go on; a smaller learning rate may help: --lr ", optimizer_->lr / 10);
   optimizer_->zero_grad();
+  const double value = loss.item();  // waits for the device: the step ends here
+  check(std::isfinite(value), "step ", state_.step + 1, ": the loss is ", value,
+        ", training cannot go on; a smaller learning rate may help: --lr ", optimizer_->lr() / 10);
   loss.backward();
   optimizer_->step();
 
@@ -204,7 +207,7 @@ std::string Run::epoch_name() const {
 void Run::log_step(double loss, Index images) {
   const double images_per_second = static_cast<double>(images) / step_watch_.lap();
   step_log_->add(std::to_string(state_.step) + "," + std::to_string(state_.epoch + 1) +
-                 format(",%#.7g,%.7g,%.1f", loss, optimizer_->lr, images_per_second));
+                 format(",%#.7g,%.7g,%.1f", loss, optimizer_->lr(), images_per_second));
   const Index batches = train_images_.batch_count();
   const auto steps_here = static_cast<double>(state_.step - first_step_);
   const Index all_steps = epochs() * batches;

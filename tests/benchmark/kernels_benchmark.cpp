@@ -39,6 +39,7 @@ struct Bench {
   Index rows, channels;
   Tensor x, y, dy, per_image, per_pixel, position, pixel_position, mean, variance, dgamma, dbeta;
   Tensor row_mean, row_inverse_std, m, v;
+  Tensor lr = Tensor::full({}, 1e-3, DType::float64), steps = Tensor::zeros({1}, DType::int64);
   Pool2dSizes pool;
   Tensor pooled, pool_position;
 
@@ -148,7 +149,8 @@ struct Bench {
          }},
         {"adamw",
          [this] {
-           backend.adamw_step({1e-3, 0.9, 0.999, 1e-8, 0.01, 1}, dy, m, v, x);
+           std::vector<Tensor> moment = {m}, square = {v}, w = {x};
+           backend.adamw_step({0.9, 0.999, 1e-8, 0.01}, lr, {dy}, steps, moment, square, w);
          }},
     };
   }
