@@ -11,7 +11,7 @@
 namespace chalk {
 
 // Four random words for one counter. Ten rounds of multiply, swap and mix.
-inline std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter) {
+constexpr std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter) {
   std::uint32_t key0 = static_cast<std::uint32_t>(key);
   std::uint32_t key1 = static_cast<std::uint32_t>(key >> 32);
   std::array<std::uint32_t, 4> word = {static_cast<std::uint32_t>(counter),
@@ -38,7 +38,7 @@ struct Generator {
   // Uniform in [0, 1), 53 bits.
   double uniform() { return uniform_at(seed, counter++); }
 
-  static double uniform_at(std::uint64_t seed, std::uint64_t counter) {
+  static constexpr double uniform_at(std::uint64_t seed, std::uint64_t counter) {
     const auto word = philox(seed, counter);
     const std::uint64_t bits = (std::uint64_t{word[0]} << 32 | word[1]) >> 11;
     return static_cast<double>(bits) * 0x1p-53;

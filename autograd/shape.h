@@ -30,8 +30,8 @@ struct Conv2dSizes {
   Index kernel_height, kernel_width, out_channels;
   Index stride = 1, padding = 0, groups = 1;
 
-  Index out_height() const { return (height + 2 * padding - kernel_height) / stride + 1; }
-  Index out_width() const { return (width + 2 * padding - kernel_width) / stride + 1; }
+  constexpr Index out_height() const { return (height + 2 * padding - kernel_height) / stride + 1; }
+  constexpr Index out_width() const { return (width + 2 * padding - kernel_width) / stride + 1; }
   bool operator==(const Conv2dSizes&) const = default;
 };
 
@@ -42,8 +42,8 @@ struct Pool2dSizes {
   Index batch, height, width, channels;
   Index kernel, stride, padding;
 
-  Index out_height() const { return (height + 2 * padding - kernel) / stride + 1; }
-  Index out_width() const { return (width + 2 * padding - kernel) / stride + 1; }
+  constexpr Index out_height() const { return (height + 2 * padding - kernel) / stride + 1; }
+  constexpr Index out_width() const { return (width + 2 * padding - kernel) / stride + 1; }
 };
 
 // CBAM on a map [batch, height, width, channels]; `hidden` is the size of the channel attention's
@@ -51,7 +51,7 @@ struct Pool2dSizes {
 struct CbamSizes {
   Index batch, height, width, channels, hidden;
 
-  Index pixels() const { return height * width; }
+  constexpr Index pixels() const { return height * width; }
 };
 
 }  // namespace chalk
