@@ -7,9 +7,14 @@
 #include <utility>
 
 #include "autograd/check.h"
-#include "autograd/random.h"
+#include "autograd/operations.h"
 
 namespace chalk {
+
+Tensor Batch::floats(Device device) const {
+  const Tensor moved = images.to(device);
+  return moved.is_floating() ? moved : moved.to(DType::float32) / 255.0;
+}
 
 Index image_memory() {
   const Index memory = Index{sysconf(_SC_PHYS_PAGES)} * Index{sysconf(_SC_PAGESIZE)};
@@ -89,9 +94,10 @@ void DataLoader::fill_queue() {
     std::vector<std::int64_t> labels;
     for (Index i = queue_end_; i < queue_end_ + count; ++i)
       labels.push_back(images_[order_[i]].label);
-    Batch batch{Tensor({count, options_.height, options_.width, 3}), Tensor::from(labels, {count})};
-    float* pixels = batch.images.mutable_data<float>();
-    queue_.push_back({std::move(batch), pixels, queue_end_, count});
+    Tensor images({count, options_.height, options_.width, 3},
+                  options_.bytes ? DType::uint8 : DType::float32);
+    void* pixels = images.storage()->data();
+    queue_.push_back({{images, Tensor::from(labels, {count})}, pixels, queue_end_, count});
     queue_end_ += count;
   }
   images_wait_.notify_all();
@@ -118,7 +124,7 @@ void DataLoader::prepare(std::unique_lock<std::mutex>& lock, Pending& pending) {
   lock.unlock();
   std::exception_ptr error;
   try {
-    load(order_[pending.first + i], pending.pixels + i * options_.height * options_.width * 3);
+    load(order_[pending.first + i], pending.pixels, i);
   } catch (...) {
     error = std::current_exception();
   }
@@ -130,9 +136,16 @@ void DataLoader::prepare(std::unique_lock<std::mutex>& lock, Pending& pending) {
   if (++pending.done == pending.count) batch_done_.notify_all();
 }
 
-// Reads (the first time), resizes and augments one image into a batch. An epoch has each image
-// once, so no two threads meet in resized_.
-void DataLoader::load(Index image, float* pixels) {
+// Reads (the first time), resizes and augments one image into place `i` of a batch. An epoch has
+// each image once, so no two threads meet in resized_.
+void DataLoader::load(Index image, void* pixels, Index i) {
+  const auto put = [this, pixels,
+                    begin = i * options_.height * options_.width * 3](const Image& x) {
+    if (options_.bytes)
+      std::copy(x.pixels.begin(), x.pixels.end(), static_cast<std::uint8_t*>(pixels) + begin);
+    else
+      image_to_floats(x, static_cast<float*>(pixels) + begin);
+  };
   Image fresh;
   Image& kept = resized_[image];
   if (kept.pixels.empty()) {
@@ -141,11 +154,11 @@ void DataLoader::load(Index image, float* pixels) {
       kept = std::move(fresh);
   }
   const Image& resized = kept.pixels.empty() ? fresh : kept;
-  if (!augmented_) return image_to_floats(resized, pixels);
+  if (!augmented_) return put(resized);
   // The epoch's first numbers are for its order; image i has those from (i + 1) 2^32 on.
   Generator random{stream_, static_cast<std::uint64_t>(image + 1) << 32};
   const auto uniform = [&random] { return random.uniform(); };
-  image_to_floats(augment(resized, draw_augmentation(uniform, *options_.augmentation)), pixels);
+  put(augment(resized, draw_augmentation(uniform, *options_.augmentation)));
 }
 
 }  // namespace chalk

@@ -26,8 +26,12 @@
 namespace chalk {
 
 struct Batch {
-  Tensor images;  // float32 [batch, height, width, 3], in [0, 1]
+  Tensor
+      images;  // [batch, height, width, 3]: float32 in [0, 1], or uint8 (DataLoaderOptions::bytes)
   Tensor labels;  // int64 [batch]
+
+  // The images on a device, as float32 in [0, 1] in any case.
+  Tensor floats(Device device) const;
 };
 
 // 4 GiB, or a quarter of the machine's memory where that is less.
@@ -42,6 +46,7 @@ struct DataLoaderOptions {
   std::uint64_t seed = 0;
   int workers = 2;  // threads that prepare batches; with 0 next() does so
   Index batches_ahead = 4;
+  bool bytes = false;  // batches of uint8: a quarter of what goes to another device
   Index memory_bytes = image_memory();  // resized images up to this size stay for later epochs
 };
 
@@ -64,7 +69,7 @@ class DataLoader {
   // A batch in preparation: images order_[first + i] for 0 <= i < count.
   struct Pending {
     Batch batch;
-    float* pixels;  // of batch.images
+    void* pixels;  // of batch.images
     Index first, count;
     Index taken = 0, done = 0;           // how many of them workers have begun and ended
     Index failed = -1;                   // the first that failed, -1: none
@@ -74,7 +79,7 @@ class DataLoader {
   void fill_queue();
   void work(std::stop_token stop);
   void prepare(std::unique_lock<std::mutex>& lock, Pending& pending);
-  void load(Index image, float* pixels);
+  void load(Index image, void* pixels, Index i);
 
   const std::vector<LabeledImage> images_;
   const DataLoaderOptions options_;

@@ -167,7 +167,7 @@ std::optional<Evaluation> evaluate(FerNet& model, DataLoader& loader, Device dev
   loader.start_epoch(0);
   while (const std::optional<Batch> batch = loader.next()) {
     if (stop_requested()) return std::nullopt;
-    const Tensor logits = model(batch->images.to(device));
+    const Tensor logits = model(batch->floats(device));
     const std::vector<Index> labels = batch->labels.to_vector<Index>();
     const std::vector<Probabilities> rows = probabilities_of(logits);
     for (std::size_t i = 0; i < rows.size(); ++i)

@@ -123,24 +123,21 @@ bool Run::train_epoch() {
 }
 
 double Run::train_step(const Batch& batch) {
-  const Tensor labels = batch.labels.to(device_);
-  const Tensor logits = model_(batch.images.to(device_));
-  const Tensor loss = cross_entropy(logits, labels);
-  check(std::isfinite(loss.item()), "step ", state_.step + 1, ": the loss is ", loss.item(),
-        ", training cannot go on; a smaller learning rate may help: --lr ", optimizer_->lr / 10);
+  const Tensor logits = model_(batch.floats(device_));
+  const Tensor loss = cross_entropy(logits, batch.labels.to(device_));
   optimizer_->zero_grad();
-  const double value = loss.item();  // waits for the device: the step ends here
-  check(std::isfinite(value), "step ", state_.step + 1, ": the loss is ", value,
-        ", training cannot go on; a smaller learning rate may help: --lr ", optimizer_->lr() / 10);
   loss.backward();
   optimizer_->step();
 
+  const double value = loss.item();  // waits for the device: the step ends here
+  check(std::isfinite(value), "step ", state_.step + 1, ": the loss is ", value,
+        ", training cannot go on; a smaller learning rate may help: --lr ", optimizer_->lr() / 10);
   ++state_.step;
   ++state_.batch;
-  state_.images += labels.numel();
-  state_.correct += count_correct(logits, labels);
-  state_.loss_sum += loss.item() * static_cast<double>(labels.numel());
-  return loss.item();
+  state_.images += batch.labels.numel();
+  state_.correct += count_correct(logits.to(Device::cpu), batch.labels);
+  state_.loss_sum += value * static_cast<double>(batch.labels.numel());
+  return value;
 }
 
 bool Run::test_epoch() {
@@ -171,7 +168,8 @@ DataLoaderOptions Run::loader_options(bool training) const {
                             .shuffle = training && config_.shuffle,
                             .plain_epochs = static_cast<std::uint64_t>(config_.recipe.epochs),
                             .seed = static_cast<std::uint64_t>(config_.seed),
-                            .workers = config_.machine.workers};
+                            .workers = config_.machine.workers,
+                            .bytes = device_ != Device::cpu};
   if (training) options.augmentation = Augmentation{};
   // The two loaders share the memory as they share the images.
   const std::size_t images = (training ? faces_.train : faces_.test).size();
