@@ -99,6 +99,26 @@ TEST_CASE("in order and without augmentation a batch is the resized files") {
   }
 }
 
+TEST_CASE("batches of bytes become the same floats, to the bit, on every device") {
+  const Pictures pictures(10);
+  DataLoaderOptions options = augmented(2);
+  DataLoader floats(pictures.images, options);
+  options.bytes = true;
+  DataLoader bytes(pictures.images, options);
+  for (DataLoader* loader : {&floats, &bytes})
+    loader->start_epoch(0);
+  for (int i = 0; i < 3; ++i) {
+    const Batch expected = floats.next().value(), batch = bytes.next().value();
+    CHECK(batch.images.dtype() == DType::uint8);
+    CHECK(batch.labels.to_vector<Index>() == expected.labels.to_vector<Index>());
+    for (const Device device : {Device::cpu, Device::cuda}) {
+      const Tensor images = batch.floats(device);
+      CHECK(images.device() == device);
+      CHECK(images.to_vector<float>() == expected.images.to_vector<float>());
+    }
+  }
+}
+
 TEST_CASE("the number of workers changes nothing") {
   const Pictures pictures(23);
   DataLoader alone(pictures.images, augmented(0));

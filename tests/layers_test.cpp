@@ -63,9 +63,10 @@ const Entry entries[] = {
 };
 
 // With PyTorch's weights, in float64 or float32.
-std::unique_ptr<Module> loaded(const Entry& layer, DType dtype) {
+std::unique_ptr<Module> loaded(const Entry& layer, DType dtype, Device device = Device::cpu) {
   std::unique_ptr<Module> module = layer.make();
   module->to(dtype);
+  module->to(device);
   module->load_state_dict(fixture().under(layer.name + ".state."));
   return module;
 }
@@ -74,14 +75,14 @@ Tensor file_layout(const Tensor& tensor, const std::vector<Index>& axes) {
   return axes.empty() ? tensor : permute(tensor, axes);
 }
 
-void check_layer(const Entry& layer, DType dtype) {
+void check_layer(const Entry& layer, DType dtype, Device device) {
   const double tolerance = dtype == DType::float64 ? 1e-11 : 2e-5;
-  const std::unique_ptr<Module> module = loaded(layer, dtype);
+  const std::unique_ptr<Module> module = loaded(layer, dtype, device);
   const std::string name = layer.name + ".";
-  Tensor x = fixture().at(name + "input").to(dtype).clone().set_requires_grad();
+  Tensor x = fixture().at(name + "input").to(dtype).to(device).clone().set_requires_grad();
   const Tensor y = (*module)(x);
   check_close("output", y, fixture().at(name + "output"), tolerance);
-  y.backward(fixture().at(name + "grad_output").to(dtype));
+  y.backward(fixture().at(name + "grad_output").to(dtype).to(device));
   check_close("gradient of the input", x.grad(), fixture().at(name + "grad_input"), tolerance);
   for (const Module::Named& parameter : module->named_parameters())
     check_close("gradient of " + parameter.name,
@@ -99,11 +100,13 @@ TEST_CASE("layers compute what PyTorch's do, from its weights") {
   const bool before = fusion_enabled();
   for (const bool fused : {true, false})
     for (const Entry& layer : entries)
-      for (const DType dtype : {DType::float64, DType::float32}) {
-        INFO(layer.name, " ", std::string(to_string(dtype)), fused ? " fused" : "");
-        set_fusion(fused);
-        check_layer(layer, dtype);
-      }
+      for (const Device device : devices())
+        for (const DType dtype : {DType::float64, DType::float32}) {
+          INFO(layer.name, " ", std::string(to_string(dtype)), " ", to_string(device),
+               fused ? " fused" : "");
+          set_fusion(fused);
+          check_layer(layer, dtype, device);
+        }
   set_fusion(before);
 }
 

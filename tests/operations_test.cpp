@@ -295,6 +295,19 @@ TEST_CASE("undefined inputs, integers, and two types in one call are errors that
   });
 }
 
+TEST_CASE("tensors of two devices in one call are an error that names them and the operation") {
+  for_every_case([](const Operation& operation, const Case& test, const std::string& name) {
+    const Tensors valid = inputs_of(name, DType::float32);
+    for (std::size_t i = 0; i < valid.size() && valid.size() > 1; ++i) {
+      INFO(name, " input ", i);
+      Tensors inputs = valid;
+      inputs[i] = valid[i].detach().to(Device::cuda);
+      check_error([&] { test.function(inputs); },
+                  {name_in_errors(operation.name) + ": ", "on cpu", "on cuda:0", "to()"});
+    }
+  });
+}
+
 TEST_CASE("operations that only arrange elements do so for every type") {
   for_every_case([](const Operation& operation, const Case& test, const std::string& name) {
     if (!operation.any_type) return;

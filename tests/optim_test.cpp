@@ -15,14 +15,14 @@ const Fixture& fixture() {
 }
 
 // The two parameters of make_optim.py.
-std::vector<Tensor> parameters(DType dtype) {
+std::vector<Tensor> parameters(DType dtype, Device device = Device::cpu) {
   std::vector<double> sines, cosines;
   for (int i = 0; i < 5; ++i)
     sines.push_back(std::sin(i));
   for (int i = 0; i < 3; ++i)
     cosines.push_back(std::cos(i));
-  std::vector<Tensor> both = {Tensor::from(sines, {5}).to(dtype),
-                              Tensor::from(cosines, {3}).to(dtype)};
+  std::vector<Tensor> both = {Tensor::from(sines, {5}).to(dtype).to(device),
+                              Tensor::from(cosines, {3}).to(dtype).to(device)};
   for (Tensor& parameter : both)
     parameter.set_requires_grad();
   return both;
@@ -37,7 +37,8 @@ void take_step(Optimizer& optimizer, std::vector<Tensor>& parameters, int step,
     std::vector<double> gradient = parameter.to_vector<double>();
     for (std::size_t i = 0; i < gradient.size(); ++i)
       gradient[i] += std::cos(static_cast<double>(i) + step) / 10;
-    parameter.set_grad(Tensor::from(gradient, parameter.shape()).to(parameter.dtype()));
+    const Tensor here = Tensor::from(gradient, parameter.shape()).to(parameter.dtype());
+    parameter.set_grad(here.to(parameter.device()));
   }
   optimizer.step();
 }
@@ -74,20 +75,43 @@ const Run runs[] = {
 
 TEST_CASE("twenty steps are PyTorch's") {
   for (const Run& run : runs)
-    for (const DType dtype : {DType::float64, DType::float32}) {
-      std::vector<Tensor> w = parameters(dtype);
-      const std::unique_ptr<Optimizer> optimizer = run.make(w);
-      for (int step = 0; step < 20; ++step) {
-        INFO(run.name, " ", std::string(to_string(dtype)), " step ", step);
-        take_step(*optimizer, w, step, run.frozen_steps);
-        for (std::size_t i = 0; i < w.size(); ++i) {
-          const Tensor rows = fixture().at(run.name + "." + std::to_string(i));
-          const Tensor expected = reshape(slice(rows, 0, step, step + 1), w[i].shape());
-          check_close("parameter " + std::to_string(i), w[i], expected,
-                      dtype == DType::float64 ? 1e-13 : 2e-6);
+    for (const Device device : devices())
+      for (const DType dtype : {DType::float64, DType::float32}) {
+        std::vector<Tensor> w = parameters(dtype, device);
+        const std::unique_ptr<Optimizer> optimizer = run.make(w);
+        for (int step = 0; step < 20; ++step) {
+          INFO(run.name, " ", std::string(to_string(dtype)), " ", to_string(device), " ", step);
+          take_step(*optimizer, w, step, run.frozen_steps);
+          for (std::size_t i = 0; i < w.size(); ++i) {
+            const Tensor rows = fixture().at(run.name + "." + std::to_string(i));
+            const Tensor expected = reshape(slice(rows, 0, step, step + 1), w[i].shape());
+            check_close("parameter " + std::to_string(i), w[i], expected,
+                        dtype == DType::float64 ? 1e-13 : 2e-6);
+          }
         }
       }
+}
+
+TEST_CASE("parameters are of one type on one device, and stay as they were") {
+  for (const Run& run : runs) {
+    INFO(run.name);
+    std::vector<Tensor> w = parameters(DType::float32);
+    const Tensor converted = w[1].detach().to(DType::float64);
+    const Tensor moved = w[1].detach().to(Device::cuda);
+    check_error([&] { run.make({w[0], converted}); }, {"optimizer", "float32", "float64"});
+    check_error([&] { run.make({w[0], moved}); }, {"optimizer", "on cpu", "on cuda:0"});
+    for (const Tensor& other : {converted, moved}) {
+      const std::unique_ptr<Optimizer> optimizer = run.make(w);
+      const Tensor before = w[1].detach();
+      w[1].set_data(other);
+      check_error([&] { optimizer->step(); },
+                  {"parameter 1 is " + std::string(to_string(other.dtype())) + " on " +
+                       to_string(other.device()),
+                   "it was float32 on cpu", "before making its optimizer"});
+      w[1].set_data(before);
     }
+    run.make({})->step();
+  }
 }
 
 TEST_CASE("a resumed run equals an unbroken one, bit for bit") {

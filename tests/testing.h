@@ -51,7 +51,7 @@ class Fixture {
   std::map<std::string, Tensor> tensors;
 };
 
-// The devices that this machine has.
+// The devices that this machine has; without a GPU that of second_device.cpp besides the CPU.
 inline std::vector<Device> devices() {
   return cuda_available() ? std::vector{Device::cpu, Device::cuda} : std::vector{Device::cpu};
 }
