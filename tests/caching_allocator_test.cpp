@@ -2,9 +2,15 @@
 // short.
 #include "autograd/caching_allocator.h"
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <array>
 #include <cstdlib>
+#include <fstream>
 
+#include "autograd/cpu/memory.h"
 #include "tests/testing.h"
 
 using namespace chalk;
@@ -35,6 +41,27 @@ struct TestAllocator : TestSystem, CachingAllocator {
   explicit TestAllocator(const Options& options = {.region_size = 8 * mebibyte})
       : CachingAllocator({Device::Type::cuda, 3}, *this, options) {}
 };
+
+// Makes tensors until there is no memory for more. Returns 0 if an Error says so, there were as
+// many as fit, and something is left for what is not a tensor.
+int fill_memory(Index limit) {
+  Index pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;  // of address space
+  rlimit address_space{};
+  getrlimit(RLIMIT_AS, &address_space);
+  address_space.rlim_cur = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + limit);
+  setrlimit(RLIMIT_AS, &address_space);
+  std::vector<Tensor> all;
+  const std::string message = error_of([&] {
+    while (all.size() < 1000)
+      all.emplace_back(Shape{16 * mebibyte}, DType::uint8);
+  });
+  const bool is_left = std::malloc(8 * mebibyte) != nullptr;
+  return message.starts_with("out of memory on cpu: 16777216 bytes were asked for, tensors use") &&
+                 static_cast<Index>(all.size()) >= limit / (24 * mebibyte) && is_left
+             ? 0
+             : 1;
+}
 
 }  // namespace
 
@@ -106,6 +133,16 @@ TEST_CASE("where memory is short, regions are smaller, down to the block") {
   CHECK(allocator.allocate(9 * mebibyte) == static_cast<std::byte*>(block) + 3 * mebibyte);
   allocator.allocate(4 * mebibyte);
   CHECK(allocator.left == 0);
+}
+
+TEST_CASE("a process with little memory fills it with tensors, and says when it can't go on") {
+  if (cpu::address_sanitizer) return;  // which takes more address space than there is memory
+  const pid_t child = fork();
+  if (child == 0) _exit(fill_memory(400 * mebibyte));
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("without regions every block is a piece of memory by itself") {

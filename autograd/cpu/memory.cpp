@@ -1,5 +1,6 @@
 #include "autograd/cpu/memory.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -9,17 +10,22 @@
 #include "autograd/check.h"
 #include "autograd/devices.h"
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 namespace chalk::cpu {
 namespace {
 
 constexpr std::size_t cache_line = 64, huge_page = std::size_t{2} << 20;
 
-// nullptr where the system has no memory left.
+// Whether the system has so many bytes left.
+bool has_left(std::size_t bytes) {
+  void* probe = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return probe != MAP_FAILED && munmap(probe, bytes) == 0;
+}
+
+// nullptr where the system has no memory left, or would have too little for all that is small:
+// so it is a tensor or a kernel's buffer, with a message, that finds no room.
 void* take(std::size_t bytes) {
+  constexpr std::size_t for_the_small = std::size_t{32} << 20;
+  if (!has_left(bytes + for_the_small)) return nullptr;
   const std::size_t unit = bytes < huge_page ? cache_line : huge_page;
   const std::size_t size = address_sanitizer ? bytes : (bytes + unit - 1) / unit * unit;
   void* memory = nullptr;
