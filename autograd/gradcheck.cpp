@@ -111,7 +111,7 @@ GradcheckResult gradcheck(const std::string& name, const DifferentiableFunction&
           ": an input is float32; the difference quotient needs float64, convert it by to()");
     check(input.device() == Device::cpu, "gradcheck of ", name, ": an input is on ",
           to_string(input.device()),
-          "; it moves elements one by one, copy them by to(Device::cpu)");
+          "; its elements are moved one by one: copy it by to(Device::cpu)");
     Tensor copy = input.clone();
     check_state.inputs.push_back(copy.set_requires_grad(input.requires_grad()));
   }
