@@ -26,8 +26,7 @@
 namespace chalk {
 
 struct Batch {
-  Tensor
-      images;  // [batch, height, width, 3]: float32 in [0, 1], or uint8 (DataLoaderOptions::bytes)
+  Tensor images;  // [batch, height, width, 3]: float32 in [0, 1], or uint8 if so asked for
   Tensor labels;  // int64 [batch]
 
   // The images on a device, as float32 in [0, 1] in any case.

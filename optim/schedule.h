@@ -1,4 +1,4 @@
-// Learning-rate schedules: functions of the step, to be assigned to Optimizer::lr.
+// Learning-rate schedules: functions of the step, for Optimizer::set_lr().
 #pragma once
 
 #include <algorithm>
