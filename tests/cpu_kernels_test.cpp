@@ -9,7 +9,7 @@
 
 #include "autograd/check.h"
 #include "autograd/cpu/batch_norm.h"
-#include "autograd/cpu/cpu_backend.h"
+#include "autograd/cpu/ladders.h"
 #include "autograd/cpu/movement.h"
 #include "autograd/cpu/pool.h"
 #include "autograd/cpu/random_fill.h"
@@ -368,7 +368,11 @@ TEST_CASE_TEMPLATE("the number of threads changes no bit", T, float, double) {
   cpu::set_num_threads(0);
 }
 
-TEST_CASE("convolutions can be chosen by name") {
+TEST_CASE("the rungs of convolutions and products can be chosen by name") {
   CHECK(cpu::conv_rung_named("gemm") == cpu::ConvRung::gemm);
+  CHECK(cpu::conv_rung_named("winograd4") == cpu::ConvRung::winograd4);
   CHECK_THROWS_WITH_AS(cpu::conv_rung_named("fast"), doctest::Contains("winograd4"), Error);
+  CHECK(cpu::matmul_rung_named("blocked") == cpu::MatmulRung::blocked);
+  CHECK_THROWS_WITH_AS(cpu::matmul_rung_named(""), doctest::Contains("loops, eigen, blocked"),
+                       Error);
 }

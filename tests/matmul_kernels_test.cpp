@@ -1,4 +1,5 @@
-// Matrix products: every shape, transposition and batch against the three loops.
+// Matrix products: every rung, shape, transposition and batch against the three loops, and all of
+// them against Eigen.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -28,13 +29,16 @@ void check_matmul(Index batch, Index rows, Index inner, Index columns, bool one_
   const std::vector<T> nothing(batch * rows * columns, std::numeric_limits<T>::quiet_NaN());
   for (const bool transpose_a : {false, true}) {
     for (const bool transpose_b : {false, true}) {
-      std::vector<T> c = nothing, expected = nothing;
-      cpu::matmul(batch, rows, inner, columns, a.data(), a_stride, transpose_a, b.data(), b_stride,
-                  transpose_b, c.data());
-      cpu::matmul_direct(batch, rows, inner, columns, a.data(), a_stride, transpose_a, b.data(),
-                         b_stride, transpose_b, expected.data());
+      const auto product = [&](cpu::MatmulRung rung) {
+        std::vector<T> c = nothing;
+        cpu::matmul(batch, rows, inner, columns, a.data(), a_stride, transpose_a, b.data(),
+                    b_stride, transpose_b, c.data(), rung);
+        return c;
+      };
       INFO(batch, " x ", rows, " x ", inner, " x ", columns);
-      CHECK(c == expected);
+      const std::vector<T> expected = product(cpu::MatmulRung::loops);
+      CHECK(product(cpu::MatmulRung::eigen) == expected);
+      CHECK(product(cpu::MatmulRung::blocked) == expected);
     }
   }
 }

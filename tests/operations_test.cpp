@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <set>
 
-#include "autograd/cpu/cpu_backend.h"
+#include "autograd/cpu/ladders.h"
 #include "autograd/fusion.h"
 #include "autograd/gradcheck.h"
 #include "autograd/node.h"
@@ -180,10 +180,12 @@ void check_case(const Case& test, const std::string& name, DType dtype, Device d
 // The choices as they were before, whatever a test does.
 struct Choices {
   bool fused = fusion_enabled();
-  cpu::ConvRung rung = cpu::conv_rung();
+  cpu::ConvRung convolution = cpu::conv_rung();
+  cpu::MatmulRung product = cpu::matmul_rung();
   ~Choices() {
     set_fusion(fused);
-    cpu::set_conv_rung(rung);
+    cpu::set_conv_rung(convolution);
+    cpu::set_matmul_rung(product);
   }
 };
 
@@ -210,14 +212,22 @@ TEST_CASE("values and gradients are PyTorch's without fusion") {
 
 TEST_CASE("values and gradients are PyTorch's on every rung") {
   const Choices before;
-  for_every_case([](const Operation&, const Case& test, const std::string& name) {
-    for (const char* rung : {"direct", "gemm", "winograd2", "winograd4"})
+  const auto check_every_case = [](const std::string& rung) {
+    for_every_case([rung](const Operation&, const Case& test, const std::string& name) {
       for (const DType dtype : {DType::float64, DType::float32}) {
-        INFO(name, " ", std::string(to_string(dtype)), " ", std::string(rung));
-        cpu::set_conv_rung(cpu::conv_rung_named(rung));
+        INFO(name, " ", std::string(to_string(dtype)), " ", rung);
         check_case(test, name, dtype, Device::cpu);
       }
-  });
+    });
+  };
+  for (const std::string_view rung : cpu::conv_rung_names()) {
+    cpu::set_conv_rung(cpu::conv_rung_named(rung));
+    check_every_case(std::string(rung));
+  }
+  for (const std::string_view rung : cpu::matmul_rung_names()) {
+    cpu::set_matmul_rung(cpu::matmul_rung_named(rung));
+    check_every_case(std::string(rung));
+  }
 }
 
 TEST_CASE("recorded or not, an operation gives the same bits") {

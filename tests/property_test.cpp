@@ -10,7 +10,7 @@
 #include <random>
 #include <set>
 
-#include "autograd/cpu/cpu_backend.h"
+#include "autograd/cpu/ladders.h"
 #include "autograd/cpu/parallel.h"
 #include "autograd/fusion.h"
 #include "autograd/node.h"
@@ -115,23 +115,26 @@ double distance(const Numbers& a, const Numbers& b) {
 // The choices as they were before, whatever a test does.
 struct Choices {
   bool fused = fusion_enabled();
-  cpu::ConvRung rung = cpu::conv_rung();
+  cpu::ConvRung convolution = cpu::conv_rung();
+  cpu::MatmulRung product = cpu::matmul_rung();
   ~Choices() {
     set_fusion(fused);
-    cpu::set_conv_rung(rung);
+    cpu::set_conv_rung(convolution);
+    cpu::set_matmul_rung(product);
     cpu::set_num_threads(0);
   }
 };
 
-std::vector<std::string> ways(Ladder ladder) {
-  if (ladder == Ladder::convolutions)
-    return {"automatic", "direct", "gemm", "winograd2", "winograd4"};
+std::vector<std::string_view> ways(Ladder ladder) {
+  if (ladder == Ladder::convolutions) return cpu::conv_rung_names();
+  if (ladder == Ladder::products) return cpu::matmul_rung_names();
   if (ladder == Ladder::fusion) return {"fused", "composed"};
   return {"plain"};
 }
 
-void choose(Ladder ladder, const std::string& way) {
+void choose(Ladder ladder, std::string_view way) {
   if (ladder == Ladder::convolutions) cpu::set_conv_rung(cpu::conv_rung_named(way));
+  if (ladder == Ladder::products) cpu::set_matmul_rung(cpu::matmul_rung_named(way));
   if (ladder == Ladder::fusion) set_fusion(way == "fused");
 }
 
@@ -163,7 +166,7 @@ std::string problem_of(std::uint64_t seed) {
   std::ostringstream text;
   for (const Device device : devices())
     for (const DType dtype : {DType::float64, DType::float32})
-      for (const std::string& way : ways(trial.ladder)) {
+      for (const std::string_view way : ways(trial.ladder)) {
         choose(trial.ladder, way);
         cpu::set_num_threads(1);
         const double unit = dtype == DType::float64 ? 0x1p-29 : 1;  // of float32's

@@ -3,6 +3,7 @@
 #include "autograd/cpu/conv2d_depthwise.h"
 #include "autograd/cpu/conv2d_direct.h"
 #include "autograd/cpu/conv2d_gemm.h"
+#include "autograd/cpu/conv2d_im2col.h"
 #include "autograd/cpu/conv2d_winograd.h"
 
 namespace chalk::cpu {
@@ -36,13 +37,18 @@ double winograd_cost(const Conv2dSizes& s, Index m, Index elements) {
 
 // The table that stands behind `automatic`, and leaves what a rung cannot do to gemm.
 ConvRung choose(const Conv2dSizes& s, ConvRung rung) {
-  if (rung == ConvRung::direct) return rung;
+  if (rung == ConvRung::direct || rung == ConvRung::im2col) return rung;
   if (!fits_winograd(s)) return ConvRung::gemm;
   if (rung != ConvRung::automatic) return rung;
   const double gemm = static_cast<double>(9 * s.out_height() * s.out_width());
   const double winograd2 = winograd_cost(s, 2, 16), winograd4 = winograd_cost(s, 4, 36);
   if (gemm <= std::min(winograd2, winograd4)) return ConvRung::gemm;
   return winograd2 <= winograd4 ? ConvRung::winograd2 : ConvRung::winograd4;
+}
+
+// Whether a rung reads the weight as it is.
+bool reads_plain_weight(const Conv2dSizes& s, ConvRung rung) {
+  return rung == ConvRung::direct || rung == ConvRung::im2col || is_depthwise(s);
 }
 
 template <typename T>
@@ -77,7 +83,7 @@ void winograd_forward(const Conv2dSizes& s, ConvRung rung, const T* input, const
 template <typename T>
 PackedWeights<T> pack_weights(const Conv2dSizes& s, const T* weight, ConvRung rung) {
   rung = choose(s, rung);
-  if (rung == ConvRung::direct || is_depthwise(s)) {
+  if (reads_plain_weight(s, rung)) {
     PackedWeights<T> plain{rung, allocate_memory(weight_size(s) * sizeof(T))};
     std::copy(weight, weight + weight_size(s), reinterpret_cast<T*>(plain.values.get()));
     return plain;
@@ -100,6 +106,7 @@ void conv2d_forward(const Conv2dSizes& s, const T* input, const T* weight, T* ou
   const T* ready = packed ? reinterpret_cast<const T*>(packed->values.get()) : nullptr;
   if (rung == ConvRung::direct)
     return conv2d_direct_forward(s, input, ready ? ready : weight, output);
+  if (rung == ConvRung::im2col) return Im2col<T>(s).forward(input, ready ? ready : weight, output);
   if (is_depthwise(s)) return conv2d_depthwise_forward(s, input, ready ? ready : weight, output);
   if (!packed && is_matmul(s)) {
     return matmul(1, s.batch * s.height * s.width, s.in_channels, s.out_channels, input, 0, false,
@@ -125,6 +132,7 @@ void conv2d_backward_input(const Conv2dSizes& s, const T* grad_output, const T* 
   rung = choose(s, rung);
   if (rung == ConvRung::direct)
     return conv2d_direct_backward_input(s, grad_output, weight, grad_input);
+  if (rung == ConvRung::im2col) return Im2col<T>(s).backward_input(grad_output, weight, grad_input);
   if (is_depthwise(s)) return conv2d_depthwise_backward_input(s, grad_output, weight, grad_input);
   if (rung == ConvRung::gemm) return conv2d_gemm_backward_input(s, grad_output, weight, grad_input);
   // The same convolution with the kernel turned around, from out to in channels.
@@ -149,6 +157,9 @@ void conv2d_backward_weight(const Conv2dSizes& s, const T* input, const T* grad_
   rung = choose(s, rung);
   if (rung == ConvRung::direct) {
     return conv2d_direct_backward_weight(s, input, grad_output, grad_weight);
+  }
+  if (rung == ConvRung::im2col) {
+    return Im2col<T>(s).backward_weight(input, grad_output, grad_weight);
   }
   if (is_depthwise(s)) return conv2d_depthwise_backward_weight(s, input, grad_output, grad_weight);
   if (rung == ConvRung::gemm) {

@@ -10,7 +10,7 @@ namespace chalk::cpu {
 
 // The ladder, from the definition to the fastest. A rung that cannot do a shape (winograd other
 // than 3x3 with stride 1) leaves it to gemm.
-enum class ConvRung { automatic, direct, gemm, winograd2, winograd4 };
+enum class ConvRung { automatic, direct, im2col, gemm, winograd2, winograd4 };
 
 // A weight as a rung reads it: packed in panels, or transformed. Packing costs little beside a
 // batch but much beside one image, so evaluation keeps one per layer, made when the weight has

@@ -1,6 +1,6 @@
-// Convolution, second rung: kernel_height strided matrix products on the padded image.
+// Convolution, third rung: kernel_height strided matrix products on the padded image.
 //
-// The usual way to a matrix product, im2col, copies every input pixel once for each of the
+// The usual way to a matrix product (conv2d_im2col.h) copies every input pixel once for each of the
 // kernel's taps it falls under. With channels last no copy is needed: the pixels under one row of
 // the kernel lie one after the other in memory, kernel_width * channels numbers in all. So for one
 // row of output pixels (w) and one row of the kernel (i)
@@ -328,11 +328,14 @@ void conv2d_gemm_backward_input(const Conv2dSizes& sizes, const T* dy, const T* 
       std::fill(dx + h * row, dx + (h + 1) * row, T(0));
     });
   }
-  for (Index p = 0; p < s.stride; ++p) {
-    const Phase y = Phase::of(p, s.stride, s.padding, s.kernel_height, s.height);
+  // Every phase that a pixel has: as many as there are pixels, where the stride is larger.
+  for (Index h = 0; h < std::min(s.stride, s.height); ++h) {
+    const Phase y =
+        Phase::of((h + s.padding) % s.stride, s.stride, s.padding, s.kernel_height, s.height);
     if (patches) backward_patches(s, y, dy, weight, dx);
-    for (Index q = 0; !patches && q < s.stride; ++q) {
-      const Phase x = Phase::of(q, s.stride, s.padding, s.kernel_width, s.width);
+    for (Index w = 0; !patches && w < std::min(s.stride, s.width); ++w) {
+      const Phase x =
+          Phase::of((w + s.padding) % s.stride, s.stride, s.padding, s.kernel_width, s.width);
       for (Index group = 0; group < s.groups; ++group) {
         backward_phase(s, y, x, group, dy, weight, dx);
       }

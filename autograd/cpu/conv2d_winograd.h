@@ -1,4 +1,4 @@
-// Convolution, third rung: Winograd's minimal filtering for 3x3 kernels with stride 1.
+// Convolution, fourth and fifth rung: Winograd's minimal filtering for 3x3 kernels with stride 1.
 // Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308.
 //
 // m outputs of a filter g of 3 taps over n = m + 2 inputs d are a product of two polynomials, and

@@ -1,14 +1,9 @@
 // The CPU backend: each method unpacks its tensors to pointers and sizes and calls one kernel.
-#include "autograd/cpu/cpu_backend.h"
-
-#include <atomic>
-#include <cstdlib>
-
 #include "autograd/check.h"
 #include "autograd/cpu/fused_cbam.h"
 #include "autograd/cpu/fused_stem.h"
+#include "autograd/cpu/ladders.h"
 #include "autograd/cpu/layer_norm.h"
-#include "autograd/cpu/matmul.h"
 #include "autograd/cpu/movement.h"
 #include "autograd/cpu/optimizer_step.h"
 #include "autograd/cpu/packed_cache.h"
@@ -19,42 +14,6 @@
 
 namespace chalk {
 namespace cpu {
-
-// ---- which convolution ----
-
-ConvRung conv_rung_named(std::string_view name) {
-  if (name == "automatic") return ConvRung::automatic;
-  if (name == "direct") return ConvRung::direct;
-  if (name == "gemm") return ConvRung::gemm;
-  if (name == "winograd2") return ConvRung::winograd2;
-  if (name == "winograd4") return ConvRung::winograd4;
-  fail("there is no convolution called ", name,
-       "; choose one of automatic, direct, gemm, winograd2, winograd4 (CHALK_CONV)");
-}
-
-static ConvRung first_conv_rung() {
-  if (const char* name = std::getenv("CHALK_CONV")) return conv_rung_named(name);
-#ifdef CHALK_PLAIN
-  return ConvRung::direct;
-#else
-  return ConvRung::automatic;
-#endif
-}
-
-static std::atomic<ConvRung>& chosen_conv_rung() {
-  static std::atomic<ConvRung> rung = first_conv_rung();
-  return rung;
-}
-
-void set_conv_rung(ConvRung rung) {
-  chosen_conv_rung() = rung;
-}
-
-ConvRung conv_rung() {
-  return chosen_conv_rung();
-}
-
-// ---- the backend ----
 
 // x [rows, columns] with the last axis as columns.
 static Index columns_of(const Tensor& x) {
@@ -162,7 +121,7 @@ class CpuBackend final : public Backend {
     const Index batch = y.size(0), rows = y.size(1), columns = y.size(2);
     const Index inner = a.size(transpose_a ? 1 : 2);
     cpu::matmul(batch, rows, inner, columns, in(a), a.size(0) == 1 ? 0 : rows * inner, transpose_a,
-                in(b), b.size(0) == 1 ? 0 : inner * columns, transpose_b, out(y));
+                in(b), b.size(0) == 1 ? 0 : inner * columns, transpose_b, out(y), matmul_rung());
   }
 
   // ---- softmax and loss ----
