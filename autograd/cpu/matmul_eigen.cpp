@@ -44,20 +44,20 @@ void matmul_eigen(Index batch, Index rows, Index inner, Index columns, const T* 
   parallel_for(batch * pieces, [&](Index task) {
     const Index n = task / pieces, i = task % pieces * piece, count = std::min(piece, rows - i);
     const T* a_n = a + n * a_batch_stride;
-    const MatrixView<const T> some_a = transpose_a
-                                       ? MatrixView<const T>{a_n + i, inner, count, rows}
-                                       : MatrixView<const T>{a_n + i * inner, count, inner, inner};
+    const MatrixView<const T> some_a =
+        transpose_a ? MatrixView<const T>{a_n + i, inner, count, rows}
+                    : MatrixView<const T>{a_n + i * inner, count, inner, inner};
     const MatrixView<const T> whole_b{b + n * b_batch_stride, transpose_b ? columns : inner,
-                                  transpose_b ? inner : columns, transpose_b ? inner : columns};
+                                      transpose_b ? inner : columns, transpose_b ? inner : columns};
     eigen_product(some_a, transpose_a, whole_b, transpose_b, false,
                   {c + (n * rows + i) * columns, count, columns, columns});
   });
 }
 
-template void eigen_product(const MatrixView<const float>&, bool, const MatrixView<const float>&, bool,
-                            bool, const MatrixView<float>&);
-template void eigen_product(const MatrixView<const double>&, bool, const MatrixView<const double>&, bool,
-                            bool, const MatrixView<double>&);
+template void eigen_product(const MatrixView<const float>&, bool, const MatrixView<const float>&,
+                            bool, bool, const MatrixView<float>&);
+template void eigen_product(const MatrixView<const double>&, bool, const MatrixView<const double>&,
+                            bool, bool, const MatrixView<double>&);
 template void matmul_eigen(Index, Index, Index, Index, const float*, Index, bool, const float*,
                            Index, bool, float*);
 template void matmul_eigen(Index, Index, Index, Index, const double*, Index, bool, const double*,
