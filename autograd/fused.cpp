@@ -9,7 +9,7 @@ namespace chalk {
 
 // ---- batch norm, ReLU, max pool ----
 
-// The derivation stands beside the kernel, in cpu/fused_stem.h.
+// The derivation stands beside the kernel, in cpu/fused_stem.cpp.
 struct BatchNormMaxPool2dNode final : Node {
   Pool2dSizes sizes;
   Saved input, gamma, beta, mean, inverse_std;
@@ -69,7 +69,7 @@ Tensor batch_norm_max_pool2d(const Tensor& x, const Tensor& gamma, const Tensor&
 
 // ---- batch norm, CBAM, residual, ReLU ----
 
-// The derivation stands beside the kernel, in cpu/fused_cbam.h.
+// The derivation stands beside the kernel, in cpu/fused_cbam.cpp.
 struct BatchNormCbamNode final : Node {
   CbamSizes sizes;
   Saved input, output, mean, inverse_std, gamma, beta, w1, w2, w7;

@@ -7,6 +7,7 @@
 #include "autograd/cpu/movement.h"
 #include "autograd/cpu/optimizer_step.h"
 #include "autograd/cpu/packed_cache.h"
+#include "autograd/cpu/pool.h"
 #include "autograd/cpu/random_fill.h"
 #include "autograd/cpu/softmax.h"
 #include "autograd/devices.h"
