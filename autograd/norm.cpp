@@ -1,6 +1,8 @@
 // Batch norm and layer norm.
 #include "autograd/norm.h"
 
+#include <algorithm>
+
 #include "autograd/axes.h"
 #include "autograd/fusion.h"
 #include "autograd/node.h"

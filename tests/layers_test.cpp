@@ -1,4 +1,5 @@
 // Layers against PyTorch's, by its weights; initial values, state_dict, train and eval, printing.
+#include <algorithm>
 #include <memory>
 #include <thread>
 

@@ -1,6 +1,7 @@
 // Every operation of the registry: values, gradients, errors; and that the registry is complete.
 #include "autograd/operations.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cstdio>
 #include <set>
