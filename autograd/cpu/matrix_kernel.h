@@ -28,12 +28,14 @@
 namespace chalk::cpu {
 
 // The only place that asks for the processor: bytes of a vector, and rows of a tile such that
-// 2 * tile_rows sums, two vectors of B and one number of A fit the registers (32, or 16 before
-// AVX-512).
+// 2 * tile_rows sums, two vectors of B and one number of A fit the registers (32 in AVX-512 and in
+// 64-bit ARM, 16 in the others).
 #if defined(__AVX512F__)
 inline constexpr Index vector_bytes = 64, tile_rows = 8;
 #elif defined(__AVX__)
 inline constexpr Index vector_bytes = 32, tile_rows = 6;
+#elif defined(__aarch64__)
+inline constexpr Index vector_bytes = 16, tile_rows = 8;
 #else
 inline constexpr Index vector_bytes = 16, tile_rows = 6;
 #endif
