@@ -2,7 +2,8 @@
 
 Both run in turn, in processes of their own, on the same number of threads; a line has the median of
 several runs of each, and how many times chalk's PyTorch's is. PyTorch runs at its best: channels
-last, and a malloc that keeps what is freed.
+last, and a malloc that keeps what is freed. ONNX Runtime and OpenVINO, with which trained networks
+are served, join for evaluation and latency if one of the Pythons has them.
 """
 import argparse
 import os
@@ -16,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Side:
-    """A process that runs tasks; see network_benchmark.cpp and torch_side.py."""
+    """A process that runs tasks; see network_benchmark.cpp, torch_side.py and serving_side.py."""
 
     def __init__(self, command, threads, greets=False, limits=None):
         # The limits keep glibc from giving freed memory back: what tuned mallocs do.
@@ -58,11 +59,16 @@ def medians(sides, task, rounds):
 
 
 def show(name, results, unit='ms'):
-    """A line: chalk's result, then every PyTorch's and how many times chalk's it is."""
-    chalk, *torches = results
+    """A line: chalk's result, then every other's and how many times chalk's it is."""
+    chalk, *others = results
     print(f'{name:34s} {chalk:8.1f} {unit:2s}' +
-          ''.join(f' {torch:10.1f} {unit:2s} {torch / chalk:6.2f} x' for torch in torches),
+          ''.join(f' {other:10.1f} {unit:2s} {other / chalk:6.2f} x' for other in others),
           flush=True)
+
+
+def show_names(sides):
+    print(f'{"":34s} ' + ' '.join(f'{side.name:>{11 if side.name == "chalk" else 22}s}'
+                                  for side in sides))
 
 
 def start(build, pythons, threads, limits=None):
@@ -78,18 +84,36 @@ def start(build, pythons, threads, limits=None):
         side.run('train', 32, 224)
         first_steps.append((time.perf_counter() - side.started) * 1e3)
         sides.append(side)
-    print(f'{"":34s} ' + ' '.join(f'{side.name:>{11 if side.name == "chalk" else 22}s}'
-                                  for side in sides))
     return sides, first_steps
+
+
+def start_servers(pythons, threads):
+    """ONNX Runtime and OpenVINO, each from the first Python that has it."""
+    servers, missing = [], []
+    for module in ('onnxruntime', 'openvino'):
+        for python in pythons:
+            if subprocess.run([python, '-c', f'import torch, onnx, {module}'],
+                              stderr=subprocess.DEVNULL).returncode == 0:
+                servers.append(Side([python, f'{HERE}/serving_side.py', module], threads,
+                                    greets=True))
+                break
+        else:
+            missing.append(module)
+    if missing:
+        print(f'without {" and ".join(missing)}: pip install torch torchvision onnx '
+              f'{" ".join(missing)}, and name that Python with --python')
+    return servers
 
 
 def compare(build, pythons, threads, rounds):
     sides, first_steps = start(build, pythons, threads)
+    servers = start_servers(pythons, threads)
+    show_names(sides + servers)
     few = max(3, rounds // 2)
     show('train step, 32 x 224 x 224', medians(sides, ('train', 32, 224), rounds))
     show('peak memory of training', [side.run('memory') for side in sides], unit='MB')
-    show('evaluation, 32 x 224 x 224', medians(sides, ('evaluate', 32, 224), rounds))
-    show('latency, batch 1', medians(sides, ('evaluate', 1, 224), 4 * rounds))
+    show('evaluation, 32 x 224 x 224', medians(sides + servers, ('evaluate', 32, 224), rounds))
+    show('latency, batch 1', medians(sides + servers, ('evaluate', 1, 224), 4 * rounds))
     show('program start to first step done', first_steps)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([f'{build}/fer', 'draw', '--out', f'{folder}/faces', '--train', '320',
@@ -102,7 +126,7 @@ def compare(build, pythons, threads, rounds):
     for batch, size in ((1, 224), (8, 224), (16, 224), (64, 224), (32, 96), (32, 112), (32, 160),
                         (8, 448)):
         show(f'  {batch} x {size} x {size}', medians(sides, ('train', batch, size), few))
-    for side in sides:
+    for side in sides + servers:
         side.close()
 
 
@@ -112,6 +136,7 @@ def compare_with_avx2(build, pythons, threads, rounds):
     sides, _ = start(build, pythons, threads, {'ONEDNN_MAX_CPU_ISA': 'AVX2',
                                                'ATEN_CPU_CAPABILITY': 'avx2',
                                                'MKL_ENABLE_INSTRUCTIONS': 'AVX2'})
+    show_names(sides)
     show('train step, 32 x 224 x 224', medians(sides, ('train', 32, 224), rounds))
     show('evaluation, 32 x 224 x 224', medians(sides, ('evaluate', 32, 224), rounds))
     for side in sides:

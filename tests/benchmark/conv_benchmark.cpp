@@ -6,14 +6,9 @@
 //                                          (0 automatic, 1 direct, 2 gemm, 3 and 4 winograd)
 //   packed ...             forward with a packed weight
 //   matmul BATCH ROWS INNER COLUMNS TRANSPOSE_A TRANSPOSE_B
-#include <algorithm>
-#include <chrono>
-#include <iostream>
-#include <string>
-#include <vector>
-
 #include "autograd/cpu/conv2d.h"
 #include "autograd/cpu/matmul.h"
+#include "tests/benchmark/benchmark.h"
 
 using namespace chalk;
 
@@ -30,18 +25,8 @@ struct Numbers {
   float* data() const { return reinterpret_cast<float*>(memory.get()); }
 };
 
-template <typename Run>
-double median_ms(const Run& run) {
-  using Clock = std::chrono::steady_clock;
-  run();
-  std::vector<double> times;
-  const auto start = Clock::now();
-  while (times.size() < 3 || Clock::now() - start < std::chrono::milliseconds(10)) {
-    const auto begin = Clock::now();
-    run();
-    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
-  }
-  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+double median_ms(const std::function<void()>& run) {
+  const std::vector<double> times = sorted_times(run, 3, 10);
   return times[times.size() / 2];
 }
 
@@ -85,14 +70,7 @@ double time_matmul() {
 }  // namespace
 
 int main() {
-  std::string task;
-  while (std::cin >> task) {
-    if (task == "threads") {
-      int count = 0;
-      std::cin >> count;
-      cpu::set_num_threads(count);
-      continue;
-    }
-    std::cout << (task == "matmul" ? time_matmul() : time_convolution(task)) << std::endl;
-  }
+  answer_tasks([](const std::string& task) {
+    return task == "matmul" ? time_matmul() : time_convolution(task);
+  });
 }

@@ -117,6 +117,8 @@ def median_ms(run):
 
 
 class Chalk:
+    """The program that runs chalk's side: a task a line, see benchmark.h."""
+
     def __init__(self, program, threads):
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
@@ -127,7 +129,7 @@ class Chalk:
         return float(self.process.stdout.readline())
 
 
-def compare(chalk, task, torch_run, rounds):
+def compare(chalk, task, torch_run, rounds, time_run=median_ms):
     """Medians of both, in turn; the pause lets the other's spinning threads fall asleep."""
     times = [], []
     for _ in range(rounds):
@@ -135,7 +137,7 @@ def compare(chalk, task, torch_run, rounds):
         times[0].append(chalk(*task))
         if torch_run:
             time.sleep(0.02)
-            times[1].append(median_ms(torch_run))
+            times[1].append(time_run(torch_run))
     return [statistics.median(t) if t else float('nan') for t in times]
 
 

@@ -3,34 +3,15 @@
 //
 //   threads COUNT
 //   KERNEL OUTER LENGTH INNER        a kernel of the CPU backend on a float32 tensor of that shape
-#include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <functional>
-#include <iostream>
 #include <map>
-#include <string>
 
 #include "autograd/backend.h"
-#include "autograd/cpu/parallel.h"
+#include "tests/benchmark/benchmark.h"
 
 using namespace chalk;
 
 namespace {
-
-// The fastest of the runs: what else the machine does only ever slows one down.
-double best_ms(const std::function<void()>& run) {
-  using Clock = std::chrono::steady_clock;
-  run();
-  double best = 1e9;
-  const auto start = Clock::now();
-  for (int runs = 0; runs < 5 || Clock::now() - start < std::chrono::milliseconds(20); ++runs) {
-    const auto begin = Clock::now();
-    run();
-    best = std::min(best, std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
-  }
-  return best;
-}
 
 // The tensors of one shape that the kernels read and write.
 struct Bench {
@@ -159,17 +140,11 @@ struct Bench {
 }  // namespace
 
 int main() {
-  std::string task;
-  while (std::cin >> task) {
-    if (task == "threads") {
-      int count = 0;
-      std::cin >> count;
-      cpu::set_num_threads(count);
-      continue;
-    }
+  answer_tasks([](const std::string& kernel) {
     AxisSizes sizes{};
     std::cin >> sizes.outer >> sizes.length >> sizes.inner;
     Bench bench(sizes);
-    std::cout << best_ms(bench.kernels().at(task)) << std::endl;
-  }
+    // The fastest of the runs: what else the machine does only ever slows one down.
+    return sorted_times(bench.kernels().at(kernel), 5, 20).front();
+  });
 }

@@ -2,13 +2,11 @@
 
     python3 tests/benchmark/kernels_benchmark.py build/release/kernels_benchmark
 
-Both run in turn; a line holds the medians of the rounds, in ms, and PyTorch's divided by chalk's. PyTorch is given
-channels-last tensors, and a malloc that keeps what is freed.
+Both run in turn; a line holds the medians of the rounds, in ms, and PyTorch's divided by chalk's.
+PyTorch is given channels-last tensors, and a malloc that keeps what is freed.
 """
 import argparse
 import os
-import statistics
-import subprocess
 import sys
 import time
 
@@ -18,6 +16,8 @@ if any(os.environ.get(name) != value for name, value in TUNED.items()):
     os.execve(sys.executable, [sys.executable] + sys.argv, dict(os.environ, **TUNED))
 
 import torch  # noqa: E402
+
+from conv_benchmark import Chalk, compare  # noqa: E402
 
 F = torch.nn.functional
 aten = torch.ops.aten
@@ -130,24 +130,15 @@ def main():
     parser.add_argument('--only', default='', help='a part of the name of a kernel')
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chalk = subprocess.Popen([options.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             text=True)
-    print('threads', options.threads, file=chalk.stdin)
+    chalk = Chalk(options.program, options.threads)
     print(f'{"":26s}{"":18s} {"chalk ms":>9s} {"PyTorch":>9s} {"ratio":>6s}')
     for name, shape in CASES:
         if options.only not in name:
             continue
-        theirs_run, ours, theirs = torch_kernel(name, shape), [], []
-        for _ in range(options.rounds):
-            time.sleep(0.02)  # lets the other's spinning threads fall asleep
-            print(name, *shape, file=chalk.stdin, flush=True)
-            ours.append(float(chalk.stdout.readline()))
-            time.sleep(0.02)
-            theirs.append(best_ms(theirs_run))
-        a, b = statistics.median(ours), statistics.median(theirs)
-        print(f'{name:26s}{str(shape):18s} {a:9.3f} {b:9.3f} {b / a:6.2f}', flush=True)
-    chalk.stdin.close()
-    chalk.wait()
+        ours, theirs = compare(chalk, (name, *shape), torch_kernel(name, shape), options.rounds,
+                               best_ms)
+        print(f'{name:26s}{str(shape):18s} {ours:9.3f} {theirs:9.3f} {theirs / ours:6.2f}',
+              flush=True)
 
 
 if __name__ == '__main__':

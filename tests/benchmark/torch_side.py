@@ -148,12 +148,17 @@ def memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-print(f'PyTorch {torch.__version__.split("+")[0]}', flush=True)
-tasks = {'train': train, 'evaluate': evaluate, 'epoch': epoch, 'memory': memory,
-         'resize': resize, 'augment': augment}
-for line in sys.stdin:
-    name, *arguments = line.split()
-    start = time.perf_counter()
-    answer = tasks[name](*arguments)
-    elapsed = (time.perf_counter() - start) * 1e3
-    print(elapsed if answer is None else answer, flush=True)
+def answer(tasks, greeting):
+    """Greets, then runs each task on standard input and answers with its milliseconds."""
+    print(greeting, flush=True)
+    for line in sys.stdin:
+        name, *arguments = line.split()
+        start = time.perf_counter()
+        result = tasks[name](*arguments)
+        elapsed = (time.perf_counter() - start) * 1e3
+        print(elapsed if result is None else result, flush=True)
+
+
+if __name__ == '__main__':
+    answer({'train': train, 'evaluate': evaluate, 'epoch': epoch, 'memory': memory,
+            'resize': resize, 'augment': augment}, f'PyTorch {torch.__version__.split("+")[0]}')
