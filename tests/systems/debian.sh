@@ -41,7 +41,7 @@ else
     apt-get update -qq || true  # its lists say which mirror has which distribution
     # shellcheck disable=SC2016  # apt replaces these
     mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
-      awk -v label="$distribution" '$1 == label { print $2; exit }')
+      awk -v label="$distribution" '$1 == label && !found++ { print $2 }')
   fi
   debootstrap --variant=minbase --force-check-gpg --components="$components" "$suite" "$tree" \
     "$mirror" "$script" >"$work/log" 2>&1 ||
