@@ -68,6 +68,6 @@ inside() {
 }
 inside ./chalk test
 inside cmake --build --preset release --target benchmarks
-inside apt-get install -y -qq --no-install-recommends clang libomp-dev >/dev/null
+inside env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends clang libomp-dev >/dev/null
 inside cmake --preset clang
 inside cmake --build --preset clang --target all benchmarks
