@@ -7,10 +7,19 @@
 
 #include "autograd/check.h"
 #include "data/files.h"
+#include "data/jpeg.h"
 
-// A decoder's assertion that does not hold is remembered, for this thread's image, and not thrown
-// through its C code, which would never free its memory.
-static thread_local bool is_contradictory;
+// stb_image gets its memory here: cleared, so that no pixel of a damaged file depends on what was
+// there before, and never much more than the image needs, however much its data inflate to.
+static thread_local std::size_t allocation_limit;
+
+static void* allocate(std::size_t bytes) {
+  return bytes <= allocation_limit ? std::calloc(bytes, 1) : nullptr;
+}
+
+static void* reallocate(void* memory, std::size_t bytes) {
+  return bytes <= allocation_limit ? std::realloc(memory, bytes) : nullptr;
+}
 
 // stb_image and stb_image_write are single-header libraries: these lines compile them here, with
 // only the decoders that are wanted and without names that other files could see.
@@ -21,7 +30,10 @@ static thread_local bool is_contradictory;
 #define STBI_ONLY_BMP
 #define STBI_NO_STDIO
 #define STBI_NO_FAILURE_STRINGS
-#define STBI_ASSERT(holds) is_contradictory |= !(holds)
+#define STBI_ASSERT(holds) static_cast<void>(0)  // check_jpeg makes sure of the one that may fail
+#define STBI_MALLOC allocate
+#define STBI_REALLOC reallocate
+#define STBI_FREE std::free
 #include <stb_image.h>
 
 #define STB_IMAGE_WRITE_STATIC
@@ -32,46 +44,53 @@ static thread_local bool is_contradictory;
 namespace chalk {
 namespace {
 
-// A Huffman table of a JPEG file lists at most 256 symbols. The decoder trusts the file in that and
-// would write beyond its table, so this walks from marker to marker and looks at every table first.
-bool has_oversized_huffman_table(std::span<const std::uint8_t> bytes) {
-  if (bytes.size() < 2 || bytes[0] != 0xff || bytes[1] != 0xd8) return false;
-  std::size_t at = 2;
-  while (at + 4 <= bytes.size()) {
-    const std::uint8_t marker = bytes[at + 1];
-    // No marker here, or one without a length: 0 and restarts occur within coded pixels.
-    if (bytes[at] != 0xff || marker == 0 || (marker >= 0xd0 && marker <= 0xd8) || marker == 0xff) {
-      ++at;
-      continue;
-    }
-    const std::size_t length = bytes[at + 2] * 256u + bytes[at + 3];
-    const std::size_t end = std::min(bytes.size(), at + 2 + length);
-    std::size_t table = marker == 0xc4 ? at + 4 : end;
-    while (table < end) {  // its class, 16 counts of symbols by the length of their code, symbols
-      std::size_t symbols = 0;
-      for (std::size_t i = table + 1; i < std::min(table + 17, bytes.size()); ++i)
-        symbols += bytes[i];
-      if (symbols > 256) return true;
-      table += 17 + symbols;
-    }
-    at = std::max(end, at + 2);
-  }
-  return false;
+constexpr const char* kCutShort = "it is cut short; restore or remove it";
+constexpr std::size_t kDecoderBytes = 65536;  // what stb_image keeps besides pixels
+constexpr std::uint8_t kJpegSignature[] = {0xff, 0xd8};
+constexpr std::uint8_t kPngSignature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+constexpr std::uint8_t kBmpSignature[] = {'B', 'M'};
+
+bool begins_with(std::span<const std::uint8_t> bytes, std::span<const std::uint8_t> signature) {
+  return bytes.size() >= signature.size() &&
+         std::equal(signature.begin(), signature.end(), bytes.begin());
 }
 
-// Where the decoder finds no bytes left in a BMP file it silently goes on with zeros, so that the
-// rest of the image would be black. (For JPEG and PNG a missing end is an error already.)
-bool is_truncated_bmp(std::span<const std::uint8_t> bytes, Index height, Index width) {
-  if (bytes[0] != 'B' || bytes[1] != 'M') return false;
-  if (bytes.size() < 30) return true;
-  const auto word = [&](std::size_t position) -> Index {
-    return bytes[position] + 256 * bytes[position + 1];
+// The size alone: the decoder refuses a file that is cut short.
+void check_png(std::span<const std::uint8_t> bytes) {
+  check(bytes.size() >= 33, kCutShort);
+  const auto number = [&](std::size_t position) {
+    Index value = 0;
+    for (std::size_t i = position; i < position + 4; ++i)
+      value = 256 * value + bytes[i];
+    return value;
   };
-  const Index first_pixel = word(10) + 65536 * word(12);
-  const bool old_header = word(14) == 12;  // of OS/2, with 16-bit sizes
-  const Index bits_per_pixel = word(old_header ? 24 : 28);
-  const Index row_bytes = (width * bits_per_pixel + 31) / 32 * 4;
-  return static_cast<Index>(bytes.size()) < first_pixel + row_bytes * height;
+  check(bytes[12] == 'I' && bytes[13] == 'H' && bytes[14] == 'D' && bytes[15] == 'R',
+        "it is no standard PNG file: it does not begin with its size; convert it");
+  check_image_size(number(20), number(16));
+}
+
+// The size, and the end: where the decoder finds no bytes left it silently goes on with zeros, so
+// that the rest of the image would be black.
+void check_bmp(std::span<const std::uint8_t> bytes) {
+  check(bytes.size() >= 34, kCutShort);
+  const auto number = [&](std::size_t position, std::size_t size) {  // little endian
+    Index value = 0;
+    for (std::size_t i = size; i-- > 0;)
+      value = 256 * value + bytes[position + i];
+    return value;
+  };
+  const Index header_bytes = number(14, 4), first_pixel = number(10, 4);
+  const bool old_header = header_bytes == 12;  // of OS/2, with 16-bit sizes
+  const Index width = old_header ? number(18, 2) : number(18, 4);
+  const Index rows = old_header ? number(20, 2) : static_cast<std::int32_t>(number(22, 4));
+  const Index height = std::abs(rows);  // negative: from the top down
+  check_image_size(height, width);
+  const Index compression = old_header ? 0 : number(30, 4);
+  check(compression == 0 || compression == 3, "it is a compressed BMP file; save it uncompressed");
+  check(first_pixel >= 14 + header_bytes,
+        "it is damaged: its pixels begin in its header; restore or remove it");
+  const Index row_bytes = (width * number(old_header ? 24 : 28, 2) + 31) / 32 * 4;
+  check(static_cast<Index>(bytes.size()) >= first_pixel + row_bytes * height, kCutShort);
 }
 
 void append(void* target, void* data, int size) {
@@ -91,32 +110,45 @@ void check_image(const std::string& path, const Image& image) {
 
 }  // namespace
 
+void check_image_size(Index height, Index width) {
+  check(width > 0 && height > 0 && height <= kMaxImagePixels / width, "it claims ", height, " x ",
+        width, " pixels, the limit is ", kMaxImagePixels, "; make it smaller");
+  check(width <= kMaxImageSide && height <= kMaxImageSide, "it claims ", height, " x ", width,
+        " pixels, the limit is ", kMaxImageSide, " either way; cut it");
+}
+
 Image read_image(const std::string& path) {
   return decode_image(read_file(path), path);
 }
 
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name) {
-  check(!bytes.empty(), "cannot read image ", name, ": it is empty; restore or remove it");
-  check(bytes.size() <= std::numeric_limits<int>::max(), "cannot read image ", name, ": its ",
-        bytes.size(), " bytes are too many for an image file; make it smaller");
-  check(!has_oversized_huffman_table(bytes), "cannot read image ", name,
-        ": its Huffman tables are damaged; restore or remove it");
+  const std::string reading = "cannot read image " + name;
+  const ErrorScope scope(reading);
+  check(!bytes.empty(), "it is empty; restore or remove it");
+  check(bytes.size() <= std::numeric_limits<int>::max(), "its ", bytes.size(),
+        " bytes are too many for an image file; make it smaller");
+  if (begins_with(bytes, kJpegSignature))
+    check_jpeg(bytes);
+  else if (begins_with(bytes, kPngSignature))
+    check_png(bytes);
+  else if (begins_with(bytes, kBmpSignature))
+    check_bmp(bytes);
+  else
+    fail("it is no JPEG, PNG or BMP file; restore or remove it");
   const int size = static_cast<int>(bytes.size());
   int width = 0, height = 0, channels = 0;
-  // The header alone first: an image may claim any size, and decoding would allocate it.
-  check(stbi_info_from_memory(bytes.data(), size, &width, &height, &channels), "cannot read image ",
-        name, ": it is no JPEG, PNG or BMP file, or its header is damaged; restore or remove it");
-  check(width > 0 && height > 0 && height <= kMaxImagePixels / width, "cannot read image ", name,
-        ": it claims ", height, " x ", width, " pixels, the limit is ", kMaxImagePixels,
-        "; make it smaller");
-  check(width <= kMaxImageSide && height <= kMaxImageSide, "cannot read image ", name,
-        ": it claims ", height, " x ", width, " pixels, the limit is ", kMaxImageSide,
-        " either way; cut it");
-  is_contradictory = false;
+  allocation_limit = kDecoderBytes;
+  check(stbi_info_from_memory(bytes.data(), size, &width, &height, &channels),
+        "its header is damaged, or of a kind that is not supported; restore or convert it");
+  // 16 bytes a pixel, in whole blocks of 32 x 32; the compressed data grow by doubling.
+  allocation_limit =
+      kDecoderBytes +
+      16 * static_cast<std::size_t>(width + 32) * static_cast<std::size_t>(height + 32) +
+      2 * bytes.size();
   const std::unique_ptr<stbi_uc, decltype(&std::free)> decoded(
       stbi_load_from_memory(bytes.data(), size, &width, &height, &channels, 3), &std::free);
-  check(decoded && !is_contradictory && !is_truncated_bmp(bytes, height, width),
-        "cannot read image ", name, ": its pixels are damaged or cut short; restore or remove it");
+  check(decoded != nullptr,
+        "its pixels are damaged, cut short or more than its size; restore or remove it");
   const std::size_t count = static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3;
   return {height, width, {decoded.get(), decoded.get() + count}};
 }

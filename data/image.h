@@ -24,8 +24,13 @@ struct Image {
 inline constexpr Index kMaxImagePixels = 64 * 1024 * 1024;
 inline constexpr Index kMaxImageSide = 65535;  // that of JPEG files
 
+// Fails, saying so, for a size beyond these limits.
+void check_image_size(Index height, Index width);
+
 // Reads a file. Grey, palette and CMYK images are converted to RGB, transparency is dropped,
-// 16 bits a channel become 8. Fails for a missing, empty, unknown, damaged, truncated or huge file.
+// 16 bits a channel become 8. The orientation in EXIF data is not honoured, as by PyTorch's default
+// loader: the pixels are as they are stored. Fails for a missing, empty, unknown, damaged,
+// truncated or huge file; what follows a whole image is ignored.
 Image read_image(const std::string& path);
 
 // The same from memory; `name` is what errors call the image.
