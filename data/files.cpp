@@ -48,24 +48,42 @@ bool is_device(const std::string& path) {
 
 }  // namespace
 
-std::vector<std::uint8_t> read_file(const std::string& path) {
+FileReader::FileReader(const std::string& path) : path_(path) {
   struct stat status {};
   if (stat(path.c_str(), &status) != 0) fail("cannot read ", path, ": ", reason(errno));
   check(!S_ISDIR(status.st_mode), "cannot read ", path, ": it is a folder; name a file in it");
   check(S_ISREG(status.st_mode), "cannot read ", path, ": it is not a regular file");
+  size_ = static_cast<std::uint64_t>(status.st_size);
+  descriptor_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor_ < 0) fail("cannot read ", path, ": ", reason(errno));
+}
 
-  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.number < 0) fail("cannot read ", path, ": ", reason(errno));
-  // One byte more than the file is said to hold, so that its end is seen without growing.
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(status.st_size) + 1);
+FileReader::~FileReader() {
+  close(descriptor_);
+}
+
+std::size_t FileReader::read(std::span<std::uint8_t> bytes) {
   std::size_t size = 0;
-  while (true) {
-    const ssize_t count = read(file.number, bytes.data() + size, bytes.size() - size);
+  while (size < bytes.size()) {
+    const ssize_t count = ::read(descriptor_, bytes.data() + size, bytes.size() - size);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail("cannot read ", path, ": ", reason(errno));
+    if (count < 0) fail("cannot read ", path_, ": ", reason(errno));
     if (count == 0) break;
     size += static_cast<std::size_t>(count);
-    if (size == bytes.size()) bytes.resize(2 * size);
+  }
+  return size;
+}
+
+std::vector<std::uint8_t> read_file(const std::string& path) {
+  FileReader file(path);
+  check(file.size() <= kMaxFileBytes, "cannot read ", path, ": it has ", file.size(),
+        " bytes, the limit is ", kMaxFileBytes, "; is it the right file?");
+  // One byte more than the file is said to hold, so that its end is seen without growing.
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(file.size()) + 1);
+  std::size_t size = file.read(bytes);
+  while (size == bytes.size()) {
+    bytes.resize(2 * size);
+    size += file.read(std::span(bytes).subspan(size));
   }
   bytes.resize(size);
   return bytes;

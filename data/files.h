@@ -10,7 +10,29 @@
 
 namespace chalk {
 
-// The bytes of a regular file. Fails with the path and the system's reason.
+// A regular file, read from its beginning. Fails with the path and the system's reason.
+class FileReader {
+ public:
+  explicit FileReader(const std::string& path);
+  ~FileReader();
+  FileReader(const FileReader&) = delete;
+  FileReader& operator=(const FileReader&) = delete;
+
+  std::uint64_t size() const { return size_; }  // 0 for files that the system makes up
+
+  // Fills `bytes` with the next of the file, and returns how many there were.
+  std::size_t read(std::span<std::uint8_t> bytes);
+
+ private:
+  std::string path_;
+  std::uint64_t size_;
+  int descriptor_;
+};
+
+// What is read as a whole may have this many bytes.
+inline constexpr std::uint64_t kMaxFileBytes = (std::uint64_t{1} << 31) - 1;
+
+// All bytes of a regular file.
 std::vector<std::uint8_t> read_file(const std::string& path);
 
 // Replaces the file as one step: writes `path`.tmp, waits until it is on the disk, renames it to

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <memory>
 
 #include "autograd/check.h"
@@ -111,8 +110,10 @@ void check_image(const std::string& path, const Image& image) {
 }  // namespace
 
 void check_image_size(Index height, Index width) {
-  check(width > 0 && height > 0 && height <= kMaxImagePixels / width, "it claims ", height, " x ",
-        width, " pixels, the limit is ", kMaxImagePixels, "; make it smaller");
+  check(width > 0 && height > 0, "it claims ", height, " x ", width,
+        " pixels, none; restore or remove it");
+  check(height <= kMaxImagePixels / width, "it claims ", height, " x ", width,
+        " pixels, the limit is ", kMaxImagePixels, "; make it smaller");
   check(width <= kMaxImageSide && height <= kMaxImageSide, "it claims ", height, " x ", width,
         " pixels, the limit is ", kMaxImageSide, " either way; cut it");
 }
@@ -125,7 +126,7 @@ Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name)
   const std::string reading = "cannot read image " + name;
   const ErrorScope scope(reading);
   check(!bytes.empty(), "it is empty; restore or remove it");
-  check(bytes.size() <= std::numeric_limits<int>::max(), "its ", bytes.size(),
+  check(bytes.size() <= kMaxFileBytes, "its ", bytes.size(),
         " bytes are too many for an image file; make it smaller");
   if (begins_with(bytes, kJpegSignature))
     check_jpeg(bytes);

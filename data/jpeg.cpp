@@ -12,7 +12,6 @@ namespace {
 
 enum Marker {
   kSof0 = 0xc0,  // baseline
-  kSof1 = 0xc1,  // the same with more tables
   kSof2 = 0xc2,  // progressive
   kDht = 0xc4,
   kSof15 = 0xcf,

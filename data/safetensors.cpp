@@ -116,8 +116,10 @@ std::map<std::string, std::string> parse_metadata(const Json& stored, const std:
   return metadata;
 }
 
-// Laid end to end the tensors must fill the data: none twice, nothing hidden between them.
-void check_layout(std::vector<Entry> entries, std::uint64_t data_bytes, const std::string& path) {
+// Laid end to end the tensors must fill the data: none twice, nothing hidden between them. Puts
+// them in the order of the data.
+void sort_and_check_layout(std::vector<Entry>& entries, std::uint64_t data_bytes,
+                           const std::string& path) {
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
   });
@@ -136,18 +138,22 @@ void check_layout(std::vector<Entry> entries, std::uint64_t data_bytes, const st
 
 }  // namespace
 
+// Nothing is allocated before the header is known to describe a file of this size.
 TensorFile read_safetensors(const std::string& path) {
-  const std::vector<std::uint8_t> bytes = read_file(path);
-  check(bytes.size() >= kLengthBytes, path, ": the file has ", bytes.size(), " bytes, expected ",
-        kLengthBytes, " or more; it is cut short or no safetensors file");
+  FileReader reader(path);
+  const std::uint64_t size = reader.size();
+  const auto read = [&](std::span<std::uint8_t> bytes) {
+    check(reader.read(bytes) == bytes.size(), path, ": it became shorter while it was read");
+  };
+  check(size >= kLengthBytes, path, ": the file has ", size, " bytes, expected ", kLengthBytes,
+        " or more; it is cut short or no safetensors file");
   std::uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
-  check(header_bytes <= std::min(kMaxHeaderBytes, bytes.size() - kLengthBytes), path,
-        ": the header is said to have ", header_bytes, " bytes, the file has ", bytes.size(),
+  read({reinterpret_cast<std::uint8_t*>(&header_bytes), kLengthBytes});
+  check(header_bytes <= std::min(kMaxHeaderBytes, size - kLengthBytes), path,
+        ": the header is said to have ", header_bytes, " bytes, the file has ", size,
         " and the limit is ", kMaxHeaderBytes, "; it is cut short or no safetensors file");
-
-  const auto text = std::span(bytes).subspan(kLengthBytes, header_bytes);
-  const auto data = std::span(bytes).subspan(kLengthBytes + header_bytes);
+  std::vector<std::uint8_t> text(header_bytes);
+  read(text);
   const Json header = parse_header(text, path);
   check(header.is_object(), path, ": the header is not an object; this is not a safetensors file");
 
@@ -159,12 +165,12 @@ TensorFile read_safetensors(const std::string& path) {
     else
       entries.push_back(parse_entry(name, description, path + ": " + name + ": "));
   }
-  check_layout(entries, data.size(), path);
+  sort_and_check_layout(entries, size - kLengthBytes - header_bytes, path);
+  const std::string reading = path + ": its tensors take " + std::to_string(size) + " bytes";
+  const ErrorScope scope(reading);
   for (const Entry& entry : entries) {
     const Tensor tensor(entry.shape, entry.dtype);
-    const auto elements = data.subspan(entry.begin, entry.end - entry.begin);
-    std::copy(elements.begin(), elements.end(),
-              static_cast<std::uint8_t*>(tensor.storage()->data()));
+    read({static_cast<std::uint8_t*>(tensor.storage()->data()), entry.end - entry.begin});
     file.tensors[entry.name] = tensor;
   }
   return file;

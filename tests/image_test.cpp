@@ -104,7 +104,7 @@ TEST_CASE("unreadable images are named, with what is wrong and what to do") {
   refused(folder / "text.jpg", "no JPEG, PNG or BMP file");
   std::vector<std::uint8_t> bytes = read_file(fixtures + "rgb.jpg");
   write_file(folder / "cut.jpg", std::span(bytes).first(bytes.size() / 2));
-  refused(folder / "cut.jpg", "damaged or cut short");
+  refused(folder / "cut.jpg", "it is cut short; restore or remove it");
 
   // 10,000 x 10,000 pixels, for which nothing may be allocated.
   bytes = read_file(fixtures + "rgb.png");
@@ -115,38 +115,6 @@ TEST_CASE("unreadable images are named, with what is wrong and what to do") {
   std::copy_n("\0\0\0\1\0\1\0\0", 8, bytes.begin() + 16);
   write_file(folder / "long.png", bytes);
   refused(folder / "long.png", "65536 x 1 pixels, the limit is 65535 either way");
-
-  // The counts of symbols in a Huffman table add up to more than fit.
-  bytes = read_file(fixtures + "rgb.jpg");
-  const std::uint8_t marker[2] = {0xff, 0xc4};
-  const auto table = std::search(bytes.begin(), bytes.end(), marker, marker + 2);
-  REQUIRE(table != bytes.end());
-  std::fill(table + 15, table + 21, 0xff);
-  write_file(folder / "table.jpg", bytes);
-  refused(folder / "table.jpg", "Huffman tables are damaged");
-}
-
-TEST_CASE("a JPEG file that contradicts itself is named") {
-  // Grey, 8 x 8, all zeros but for the first code: the decoder mistakes that of a table's last
-  // symbol, since it has 256 of them, and only an assertion notices.
-  std::vector<std::uint8_t> jpeg = {0xff, 0xd8};
-  const auto append = [&jpeg](const std::vector<std::uint8_t>& bytes, std::size_t zeros = 0) {
-    jpeg.insert(jpeg.end(), bytes.begin(), bytes.end());
-    jpeg.resize(jpeg.size() + zeros);
-  };
-  append({0xff, 0xdb, 0, 67, 0}, 64);
-  append({0xff, 0xc0, 0, 11, 8, 0, 8, 0, 8, 1, 1, 0x11, 0});
-  for (const std::uint8_t table : {0x00, 0x10}) {  // 254 codes of 8 bits and 2 of 9
-    append({0xff, 0xc4, 1, 19, table}, 7);
-    append({254, 2}, 7 + 256);
-  }
-  append({0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0});
-  append({0b11111110, 0b10000000}, 100);
-  append({0xff, 0xd9});
-  CHECK_THROWS_WITH_AS(decode_image(jpeg, "odd.jpg"), doctest::Contains("odd.jpg: its pixels are"),
-                       Error);
-  jpeg[jpeg.size() - 104] = 0;
-  CHECK(decode_image(jpeg, "even.jpg").width == 8);
 }
 
 TEST_CASE("only whole images are written") {

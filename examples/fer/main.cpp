@@ -85,7 +85,9 @@ void add_evaluate(CLI::App& app, EvaluateOptions& options) {
 
 void add_predict(CLI::App& app, PredictOptions& options) {
   CLI::App& predict = *app.add_subcommand("predict", "Say which expression is on faces");
-  predict.add_option("images", options.images, "image files: one upright face fills each")
+  predict
+      .add_option("images", options.images,
+                  "image files: one upright face fills each (as stored: EXIF is not read)")
       ->required();
   add_network(predict, options.weights, options.image_size, options.heads);
   predict.add_flag("--json", options.json, "print a JSON array");

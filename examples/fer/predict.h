@@ -19,6 +19,7 @@ struct PredictOptions {
 
 // The command: prints the probability of each expression for each image file, as bars or as a JSON
 // array. The images should show one face, upright and filling the picture, as in the training set.
+// As there, the orientation in a photo's EXIF data is not honoured.
 void predict(const PredictOptions& options);
 
 }  // namespace chalk::fer
