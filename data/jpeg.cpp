@@ -75,13 +75,14 @@ struct Bytes {
     return contents;
   }
 
-  // Skips what no segment begins with: coded bits, and restart markers among them.
-  void skip_to_segment() {
-    const auto begins_segment = [](int byte) {
-      return byte != 0 && byte != 0xff && (byte < kRst0 || byte > kRst7);
-    };
-    while (left.size() >= 2 && !(left[0] == 0xff && begins_segment(left[1])))
+  // Skips what some programs write between segments, zeros mostly.
+  void skip_padding() {
+    while (!left.empty() && left[0] != 0xff)
       left = left.subspan(1);
+  }
+
+  bool is_at_restart() const {
+    return left.size() >= 2 && left[0] == 0xff && left[1] >= kRst0 && left[1] <= kRst7;
   }
 };
 
@@ -249,9 +250,11 @@ class Walker {
         restart_interval_ = segment.next_two();
       else if (marker == kSos)
         read_scan(segment);
+      else if (marker == kDnl || marker == kCom || (marker >= kApp0 && marker <= kApp15))
+        continue;
       else
-        check_whole(marker == kDnl || marker == kCom || (marker >= kApp0 && marker <= kApp15),
-                    "there is no segment of kind ", marker);
+        check_whole(false, "there is no segment of kind ", marker);
+      check_whole(segment.left.empty(), "a segment is longer than what it holds");
     }
     check_whole(!components_.empty(), "it has no frame");
     for (const Component& component : components_)
@@ -261,7 +264,7 @@ class Walker {
  private:
   // Some files are padded between segments, up to the frame.
   int next_marker() {
-    if (components_.empty()) bytes_.skip_to_segment();
+    if (components_.empty()) bytes_.skip_padding();
     return bytes_.marker();
   }
 
@@ -326,6 +329,7 @@ class Walker {
 
   void read_scan(Bytes& segment) {
     check_whole(++scan_count_ <= kMaxScans, "it has more than ", kMaxScans, " scans");
+    check_whole(!components_.empty(), "it has no frame before its first scan");
     const int count = segment.next();
     check_whole(count >= 1 && count <= static_cast<int>(components_.size()), "a scan has ", count,
                 " components, the frame ", components_.size());
@@ -344,7 +348,7 @@ class Walker {
     for (Bytes left = description; static_cast<int>(scan.parts.size()) < count;)
       scan.parts.push_back(read_part(left, scan));
     read_blocks(scan);
-    bytes_.skip_to_segment();
+    bytes_.skip_padding();
   }
 
   Scan::Part read_part(Bytes& description, const Scan& scan) {
@@ -367,10 +371,6 @@ class Walker {
     const Index units = interleaved ? units_ : scan.parts.front().component->block_count;
     std::uint64_t unused = 0;
     for (Index unit = 0; unit < units; ++unit) {
-      if (restart_interval_ > 0 && unit > 0 && unit % restart_interval_ == 0) {
-        scan.bits.restart(unit / restart_interval_ - 1);
-        scan.ended_blocks = 0;
-      }
       for (const auto& [component, first, others] : scan.parts) {
         std::uint64_t& nonzero =
             scan.begin > 0 ? component->nonzero[static_cast<std::size_t>(unit)] : unused;
@@ -382,6 +382,12 @@ class Walker {
           else if (scan.end > 0)
             read_coefficients(scan, *others, nonzero);
         }
+      }
+      // After the last unit there may be a restart marker, or none.
+      const bool ends_interval = restart_interval_ > 0 && (unit + 1) % restart_interval_ == 0;
+      if (ends_interval && (unit + 1 < units || bytes_.is_at_restart())) {
+        scan.bits.restart((unit + 1) / restart_interval_ - 1);
+        scan.ended_blocks = 0;
       }
     }
   }
