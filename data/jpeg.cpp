@@ -20,7 +20,6 @@ enum Marker {
   kEoi = 0xd9,
   kSos = 0xda,
   kDqt = 0xdb,
-  kDnl = 0xdc,
   kDri = 0xdd,
   kApp0 = 0xe0,
   kApp15 = 0xef,
@@ -33,6 +32,11 @@ constexpr int kMaxScans = 100;
 template <typename... Parts>
 void check_whole(bool condition, const Parts&... parts) {
   check(condition, "it is damaged: ", parts..., "; restore or remove it");
+}
+
+bool has_segment(int marker) {
+  return (marker >= kSof0 && marker <= kSof15) || (marker >= kSos && marker <= kDri) ||
+         (marker >= kApp0 && marker <= kApp15) || marker == kCom;
 }
 
 // Bytes that are read in order.
@@ -239,21 +243,20 @@ class Walker {
   void walk() {
     bytes_.marker();  // SOI
     for (int marker; (marker = next_marker()) != kEoi;) {
+      check_whole(has_segment(marker), "there is no segment of kind ", marker);
       Bytes segment = bytes_.segment();
       if (marker == kDqt)
         read_quantisation_tables(segment);
       else if (marker == kDht)
         read_huffman_tables(segment);
-      else if (marker >= kSof0 && marker <= kSof15)
+      else if (marker <= kSof15)
         read_frame(segment, marker);
       else if (marker == kDri)
         restart_interval_ = segment.next_two();
       else if (marker == kSos)
         read_scan(segment);
-      else if (marker == kDnl || marker == kCom || (marker >= kApp0 && marker <= kApp15))
-        continue;
       else
-        check_whole(false, "there is no segment of kind ", marker);
+        continue;  // nothing that the pixels depend on
       check_whole(segment.left.empty(), "a segment is longer than what it holds");
     }
     check_whole(!components_.empty(), "it has no frame");

@@ -30,12 +30,14 @@ static std::map<std::string, std::string> to_metadata(const Json& values) {
 }
 
 // What is no number stays a string, unparsed where it is too long for one: a file may nest JSON as
-// deep as it likes.
+// deep as it likes. So does what should be an integer and is none, or too large for 64 bits.
 static Json from_metadata(const std::map<std::string, std::string>& metadata) {
   Json values = Json::object();
   for (const auto& [key, text] : metadata) {
     const Json value = text.size() <= 32 ? Json::parse(text, nullptr, false) : Json();
-    values[key] = value.is_number() ? value : Json(text);
+    const bool may_be_fraction = key == "loss_sum" || key.ends_with("accuracy");
+    const bool is_taken = value.is_number_integer() || (value.is_number() && may_be_fraction);
+    values[key] = is_taken ? value : Json(text);
   }
   return values;
 }
