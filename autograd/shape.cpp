@@ -1,6 +1,7 @@
 #include "autograd/shape.h"
 
 #include <algorithm>
+#include <limits>
 #include <ostream>
 #include <sstream>
 
@@ -11,10 +12,13 @@ namespace chalk {
 // Sizes of 0 are left out until the end: operations multiply parts of a shape, which must not
 // overflow either.
 Index element_count(const Shape& shape) {
+  constexpr Index most = std::numeric_limits<Index>::max() / 8;
   Index count = 1;
-  for (Index size : shape)
-    check(size == 0 || !__builtin_mul_overflow(count, size, &count), "the shape ", shape,
-          " has more elements than can be counted");
+  for (Index size : shape) {
+    check(size >= 0, "a tensor can't have the shape ", shape, "; sizes are 0 or more");
+    check(size == 0 || (!__builtin_mul_overflow(count, size, &count) && count <= most),
+          "the shape ", shape, " has more elements than can be counted");
+  }
   return std::count(shape.begin(), shape.end(), 0) > 0 ? 0 : count;
 }
 

@@ -13,7 +13,9 @@ using Index = std::int64_t;
 // The size of every axis, outermost first. {} is the shape of a scalar; it has one element.
 using Shape = std::vector<Index>;
 
-// The number of elements of a tensor of this shape. Throws Error where it is too large for Index.
+// The number of elements of a tensor of this shape. Throws Error for negative sizes, and where
+// their product, those of 0 left out, is so large that bytes or sums of a few sizes would not fit
+// Index.
 Index element_count(const Shape& shape);
 
 // "[32, 56, 56, 64]"
