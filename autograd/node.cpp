@@ -65,6 +65,7 @@ bool should_record(const std::vector<Tensor>& inputs) {
 }
 
 void record(Tensor& output, std::shared_ptr<Node> node, const std::vector<Tensor>& inputs) {
+  check(node != nullptr, "record: the node is null");
   for (const Tensor& input : inputs)
     node->inputs.push_back(input.defined() ? input.node() : nullptr);
   output.set_node(std::move(node));
@@ -115,12 +116,26 @@ static void check_not_freed(const Node& node) {
         "again, or pass retain_graph = true to the earlier backward()");
 }
 
+// A kernel would read or write beyond the end of one that is not as its input. Between the passes
+// set_data() may have converted the input.
+static void check_gradient(std::size_t number, const Node& input, const Tensor& gradient) {
+  check(gradient.defined(), "backward gives input ", number, " an undefined gradient");
+  check(gradient.shape() == input.shape && gradient.dtype() == input.dtype, "backward gives input ",
+        number, " a gradient ", gradient.shape(), " ", to_string(gradient.dtype()),
+        ", the input is ", input.shape, " ", to_string(input.dtype));
+}
+
 // Runs one node: its gradient goes through its operation to its inputs.
 static void propagate(Node& node) {
   ErrorScope scope(node.operation);
   Gradients gradients = node.backward(node.gradient);
-  for (std::size_t i = 0; i < gradients.size(); ++i)
-    if (node.needs(i)) accumulate(*node.inputs[i], std::move(gradients[i]));
+  check(gradients.size() == node.inputs.size(), "backward gives ", gradients.size(),
+        " gradients for ", node.inputs.size(), " inputs");
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    if (!node.needs(i)) continue;
+    check_gradient(i, *node.inputs[i], gradients[i]);
+    accumulate(*node.inputs[i], std::move(gradients[i]));
+  }
 }
 
 void Tensor::backward(bool retain_graph) const {

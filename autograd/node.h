@@ -22,7 +22,8 @@ struct Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  // From d loss / d output to d loss / d input, for every input that needs it.
+  // From d loss / d output to d loss / d input, for every input that needs it, each of its input's
+  // shape and type.
   virtual Gradients backward(const Tensor& grad_output) = 0;
 
   // Whether the gradient of input `i` is wanted.
@@ -30,6 +31,8 @@ struct Node {
 
   const char* operation;                      // "conv2d"
   std::vector<std::shared_ptr<Node>> inputs;  // null: this input needs no gradient
+  Shape shape;                                // of the output, hence of its gradient
+  DType dtype = DType::float32;               // likewise
   Tensor gradient;                            // d loss / d output, as far as it is summed up
   bool keep_gradient = false;                 // after backward; always so for leaves
   bool freed = false;                         // a backward pass has used and freed this node

@@ -76,11 +76,7 @@ struct Tensor::Body {
 // ---- making tensors ----
 
 Tensor::Tensor(Shape shape, DType dtype, Device device) {
-  for (Index size : shape)
-    check(size >= 0, "a tensor can't have the shape ", shape);
-  Index bytes = 0;
-  check(!__builtin_mul_overflow(element_count(shape), size_of(dtype), &bytes), "a tensor of shape ",
-        shape, " has more bytes than can be counted");
+  const Index bytes = element_count(shape) * size_of(dtype);
   body_ = std::make_shared<Body>(
       Body{std::move(shape), dtype, std::make_shared<Storage>(bytes, device), nullptr});
 }
@@ -197,7 +193,11 @@ const std::shared_ptr<Node>& Tensor::node() const {
 }
 
 void Tensor::set_node(std::shared_ptr<Node> node) {
+  check(is_floating() || !node, "set_node: ", to_string(dtype()), " tensors have no gradient");
   body_->node = std::move(node);
+  if (!body_->node) return;
+  body_->node->shape = shape();
+  body_->node->dtype = dtype();
 }
 
 Tensor& Tensor::set_requires_grad(bool requires_grad) {
@@ -209,7 +209,7 @@ Tensor& Tensor::set_requires_grad(bool requires_grad) {
         "gradients, this one is ",
         to_string(dtype()));
   if (requires_grad != this->requires_grad())
-    body_->node = requires_grad ? std::make_shared<LeafNode>() : nullptr;
+    set_node(requires_grad ? std::make_shared<LeafNode>() : nullptr);
   return *this;
 }
 
@@ -218,9 +218,16 @@ Tensor Tensor::grad() const {
 }
 
 void Tensor::set_grad(const Tensor& gradient) {
-  check(requires_grad() || !gradient.defined(),
-        "set_grad: this tensor does not require a gradient");
-  if (node()) node()->gradient = gradient;
+  if (!gradient.defined()) {
+    if (node()) node()->gradient = Tensor();
+    return;
+  }
+  check(requires_grad(), "set_grad: this tensor does not require a gradient");
+  check(gradient.shape() == shape() && gradient.dtype() == dtype() && gradient.device() == device(),
+        "set_grad: the gradient is ", gradient.shape(), " ", to_string(gradient.dtype()), " on ",
+        to_string(gradient.device()), ", the tensor ", shape(), " ", to_string(dtype()), " on ",
+        to_string(device()));
+  node()->gradient = gradient.detach();  // with a history it could own this tensor
 }
 
 void Tensor::retain_grad() {
@@ -255,9 +262,12 @@ Tensor Tensor::clone() const {
 void Tensor::set_data(const Tensor& source) {
   check(source.shape() == shape(), "set_data: ", source.shape(), " for a tensor of shape ",
         shape());
+  check(source.is_floating() || !requires_grad(), "set_data: ", to_string(source.dtype()),
+        " for a tensor that requires a gradient, which only float32 and float64 have");
   set_grad(Tensor());
   body_->storage = source.storage();
   body_->dtype = source.dtype();
+  set_node(node());
 }
 
 void Tensor::copy_from(const Tensor& source) {

@@ -91,7 +91,7 @@ class Tensor {
   // The gradient that backward() accumulated; undefined before. Operations' results keep theirs,
   // that of the last backward(), only after retain_grad().
   Tensor grad() const;
-  void set_grad(const Tensor& gradient);  // an undefined tensor clears it
+  void set_grad(const Tensor& gradient);  // of the same kind; an undefined tensor clears it
   void zero_grad() { set_grad(Tensor()); }
   void retain_grad();
 
