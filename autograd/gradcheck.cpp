@@ -105,8 +105,15 @@ struct Check {
 
 GradcheckResult gradcheck(const std::string& name, const DifferentiableFunction& function,
                           const std::vector<Tensor>& inputs, const GradcheckOptions& options) {
+  check(function != nullptr && !inputs.empty(), "gradcheck of ", name,
+        ": needs a function and at least one input");
+  check(options.step > 0 && std::isfinite(options.step) && options.tolerance >= 0 &&
+            options.projections >= 0,
+        "gradcheck of ", name, ": step ", options.step, ", tolerance ", options.tolerance,
+        ", projections ", options.projections, "; the step must be above 0, the others at least 0");
   Check check_state{name, function, {}, options, {}};
   for (const Tensor& input : inputs) {
+    check(input.defined(), "gradcheck of ", name, ": an input is undefined");
     check(!input.is_floating() || input.dtype() == DType::float64, "gradcheck of ", name,
           ": an input is float32; the difference quotient needs float64, convert it by to()");
     check(input.device() == Device::cpu, "gradcheck of ", name, ": an input is on ",
@@ -117,6 +124,7 @@ GradcheckResult gradcheck(const std::string& name, const DifferentiableFunction&
   }
   Generator generator{options.seed, 0};
   const Tensor output = function(check_state.inputs);
+  check(output.defined(), "gradcheck of ", name, ": the function returns an undefined tensor");
   check_state.c = Tensor::randn(output.shape(), generator, DType::float64);
   check(output.requires_grad(), "gradcheck of ", name,
         ": no gradient reaches the output; mark "
