@@ -1,4 +1,6 @@
 // 2-d convolution, channels last.
+#include <algorithm>
+
 #include "autograd/axes.h"
 #include "autograd/node.h"
 #include "autograd/operations.h"
@@ -39,15 +41,19 @@ static Conv2dSizes checked_sizes(const Tensor& input, const Tensor& weight,
         weight.shape(),
         "; expected [batch, height, width, channels] and [kernel height, "
         "kernel width, input channels / groups, output channels]");
-  check(options.stride >= 1 && options.padding >= 0 && options.groups >= 1, "conv2d: stride ",
-        options.stride, ", padding ", options.padding, ", groups ", options.groups,
-        "; stride and groups must be at least 1, padding at least 0");
-  const Conv2dSizes sizes{input.size(0),   input.size(1),  input.size(2),  input.size(3),
-                          weight.size(0),  weight.size(1), weight.size(3), options.stride,
-                          options.padding, options.groups};
-  check(sizes.in_channels == weight.size(2) * sizes.groups, "conv2d: input has ", sizes.in_channels,
-        " channels, weight expects ", weight.size(2) * sizes.groups, "; input ", input.shape(),
-        ", weight ", weight.shape(), ", groups ", sizes.groups);
+  constexpr Index most_padding = Index{1}
+                                 << 20;  // which keeps padded sizes, and sums of them, exact
+  check(options.stride >= 1 && options.padding >= 0 && options.padding <= most_padding &&
+            options.groups >= 1,
+        "conv2d: stride ", options.stride, ", padding ", options.padding, ", groups ",
+        options.groups, "; stride and groups must be at least 1, padding 0 to ", most_padding);
+  Conv2dSizes sizes{input.size(0),   input.size(1),  input.size(2),  input.size(3),
+                    weight.size(0),  weight.size(1), weight.size(3), options.stride,
+                    options.padding, options.groups};
+  check(sizes.in_channels % sizes.groups == 0 && sizes.in_channels / sizes.groups == weight.size(2),
+        "conv2d: input has ", sizes.in_channels, " channels, weight expects ", weight.size(2),
+        sizes.groups > 1 ? " in each group" : "", "; input ", input.shape(), ", weight ",
+        weight.shape(), ", groups ", sizes.groups);
   check(sizes.out_channels % sizes.groups == 0, "conv2d: ", sizes.out_channels,
         " output channels can't be divided into ", sizes.groups, " groups");
   check(sizes.kernel_height >= 1 && sizes.kernel_width >= 1 &&
@@ -55,6 +61,8 @@ static Conv2dSizes checked_sizes(const Tensor& input, const Tensor& weight,
             sizes.width + 2 * sizes.padding >= sizes.kernel_width,
         "conv2d: the kernel does not fit into the padded image; input ", input.shape(), ", weight ",
         weight.shape(), ", padding ", sizes.padding);
+  // Beyond the padded image there is nothing to step to: one output pixel, whatever the stride.
+  sizes.stride = std::min(sizes.stride, std::max(sizes.height, sizes.width) + 2 * sizes.padding);
   return sizes;
 }
 

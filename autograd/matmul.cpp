@@ -81,6 +81,8 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value) {
   check_floating("scaled_dot_product_attention", {&query, &key, &value});
   ErrorScope scope("scaled_dot_product_attention");
+  check(query.dim() >= 2 && query.size(-1) > 0, "query ", query.shape(),
+        "; expected [..., tokens, dimensions], with at least one dimension");
   const double scale = 1 / std::sqrt(static_cast<double>(query.size(-1)));
   const Tensor scores = matmul(query, transpose(key)) * scale;  // [..., t, s]
   return matmul(softmax(scores), value);

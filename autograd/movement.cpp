@@ -181,6 +181,7 @@ Tensor concatenate(const std::vector<Tensor>& tensors, Index axis) {
           " and ", tensor.shape(), ", types ", to_string(first.dtype()), " and ",
           to_string(tensor.dtype()));
     total += tensor.size(axis);
+    element_count(with_size(first.shape(), axis, total));  // fails before the sum can overflow
   }
   Tensor y = empty_like(first, with_size(first.shape(), axis, total));
   Index begin = 0;

@@ -98,7 +98,8 @@ struct Conv2dOptions {
 };
 
 // input [N, H, W, C], weight [kh, kw, C / groups, O], bias [O] or undefined -> [N, H', W', O]
-// with H' = (H + 2 padding - kh) / stride + 1. Cross-correlation, as in every framework.
+// with H' = (H + 2 padding - kh) / stride + 1. Cross-correlation, as in every framework. Padding up
+// to 2^20; the stride may be any.
 Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias = {},
               const Conv2dOptions& options = {});
 

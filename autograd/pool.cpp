@@ -31,6 +31,7 @@ Pool2dSizes max_pool2d_sizes(const char* operation, const Tensor& input, Index k
         "; the kernel must be 1 to 15, the stride at least 1, the padding at most half the kernel");
   const Pool2dSizes sizes{input.size(0), input.size(1), input.size(2), input.size(3),
                           kernel,        stride,        padding};
+  check(sizes.channels >= 1, operation, ": the input has no channels; input ", input.shape());
   check(sizes.height >= 1 && sizes.width >= 1 && sizes.height + 2 * padding >= kernel &&
             sizes.width + 2 * padding >= kernel,
         operation, ": the window of ", kernel, " does not fit into the padded image; input ",

@@ -11,6 +11,7 @@ namespace chalk::cpu {
 // to[r to_stride + i] = from[r from_stride + i] for r < rows, i < length
 template <typename T>
 void copy_rows(Index rows, Index length, const T* from, Index from_stride, T* to, Index to_stride) {
+  if (length == 0) return;  // there may be 2^40 rows of nothing
   const Index rows_each = std::max<Index>(1, elements_at_once / std::max<Index>(1, length));
   parallel_ranges(rows, rows_each, [=](Index begin, Index end) {
     for (Index r = begin; r < end; ++r)
