@@ -45,7 +45,7 @@ Tensor batch_norm_max_pool2d(const Tensor& x, const Tensor& gamma, const Tensor&
                              const BatchNormOptions& options) {
   const char* name = "batch_norm_max_pool2d";
   const Pool2dSizes sizes = max_pool2d_sizes(name, x, kernel, stride, padding);
-  check_batch_norm(name, x, gamma, beta, running);
+  check_batch_norm(name, x, gamma, beta, running, options);
   if (!fusion_enabled()) {
     const Tensor y = relu(batch_norm(x, gamma, beta, running, options));
     return max_pool2d(y, kernel, stride, padding);
@@ -134,7 +134,8 @@ static Tensor composed_cbam(const Tensor& x, const Tensor& residual, const CbamP
 Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& parameters,
                        RunningStatistics running, const BatchNormOptions& options) {
   const CbamSizes sizes = checked_sizes(x, parameters, residual);
-  check_batch_norm("batch_norm_cbam", x, parameters.gamma, parameters.beta, running);
+  check_batch_norm("batch_norm_cbam", x, parameters.gamma, parameters.beta, running,
+                   options);
   check(x.numel() > 0, "batch_norm_cbam: the input is empty, shape ", x.shape());
   if (!fusion_enabled()) return composed_cbam(x, residual, parameters, running, options);
   const BatchNormState norm = batch_norm_state(x, running, options);

@@ -2,6 +2,7 @@
 #include "autograd/norm.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "autograd/axes.h"
 #include "autograd/fusion.h"
@@ -19,6 +20,10 @@ static void check_channels(const char* operation, const Tensor& x,
     check(parameter->shape() == Shape{x.size(-1)}, operation, ": input has ", x.size(-1),
           " channels, a parameter has the shape ", parameter->shape(), "; input ", x.shape());
   }
+}
+
+static void check_eps(const char* operation, double eps) {
+  check(eps >= 0 && std::isfinite(eps), operation, ": eps is ", eps, "; it must be at least 0");
 }
 
 // ---- batch norm ----
@@ -58,8 +63,12 @@ struct BatchNormNode final : Node {
 };
 
 void check_batch_norm(const char* operation, const Tensor& x, const Tensor& gamma,
-                      const Tensor& beta, const RunningStatistics& running) {
+                      const Tensor& beta, const RunningStatistics& running,
+                      const BatchNormOptions& options) {
   check_channels(operation, x, {&gamma, &beta, &running.mean, &running.variance});
+  check_eps(operation, options.eps);
+  check(options.momentum >= 0 && options.momentum <= 1, operation, ": momentum is ",
+        options.momentum, "; it must be 0 to 1");
   if (!running.batches.defined()) return;
   check_tensors(operation, {&x, &running.batches});
   check(running.batches.shape().empty() && running.batches.dtype() == DType::int64, operation,
@@ -81,7 +90,7 @@ BatchNormState batch_norm_state(const Tensor& x, RunningStatistics& running,
 
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                   RunningStatistics running, const BatchNormOptions& options) {
-  check_batch_norm("batch_norm", x, gamma, beta, running);
+  check_batch_norm("batch_norm", x, gamma, beta, running, options);
   if (options.relu && !fusion_enabled()) {
     BatchNormOptions without_relu = options;
     without_relu.relu = false;
@@ -118,6 +127,7 @@ struct LayerNormNode final : Node {
 
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps) {
   check_channels("layer_norm", x, {&gamma, &beta});
+  check_eps("layer_norm", eps);
   check(x.size(-1) > 0, "layer_norm: the last axis is empty; input ", x.shape());
   const Index rows = x.numel() / x.size(-1);
   Tensor y = empty_like(x), mean = empty_like(x, {rows}), inverse_std = empty_like(x, {rows});

@@ -6,9 +6,11 @@
 
 namespace chalk {
 
-// Throws Error unless the parameters and running statistics fit x [..., channels].
+// Throws Error unless the parameters and running statistics fit x [..., channels], 0 <= eps <
+// infinity and 0 <= momentum <= 1.
 void check_batch_norm(const char* operation, const Tensor& x, const Tensor& gamma,
-                      const Tensor& beta, const RunningStatistics& running);
+                      const Tensor& beta, const RunningStatistics& running,
+                      const BatchNormOptions& options);
 
 // Mean and 1 / sqrt(variance + eps): the batch's in training, which also move the running ones,
 // else the running ones.
