@@ -12,12 +12,10 @@ namespace chalk {
 class MultiHeadAttention : public Module {
  public:
   MultiHeadAttention(Index size, Index heads)
-      : in_proj_weight(init::xavier_uniform({size, 3 * size}, size, 3 * size)),
+      : in_proj_weight(initial_projections(size, heads)),
         in_proj_bias(Tensor::zeros({3 * size})),
         out_proj(size, size),
         heads_(heads) {
-    check(heads >= 1 && size % heads == 0, "MultiHeadAttention: ", size,
-          " dimensions can't be divided among ", heads, " heads");
     out_proj.bias.copy_from(Tensor::zeros({size}));
     add_parameter("in_proj_weight", in_proj_weight, {1, 0});
     add_parameter("in_proj_bias", in_proj_bias);
@@ -45,6 +43,13 @@ class MultiHeadAttention : public Module {
   Linear out_proj;
 
  private:
+  static Tensor initial_projections(Index size, Index heads) {
+    check(size >= 1 && heads >= 1 && size % heads == 0, "MultiHeadAttention: ", size,
+          " dimensions can't be divided among ", heads, " heads");
+    const Index outputs = element_count({3, size});  // an Error where it would overflow
+    return init::xavier_uniform({size, outputs}, size, outputs);
+  }
+
   // [N, T, E] -> [N, heads, T, E / heads]
   Tensor split_heads(const Tensor& x) const {
     return permute(reshape(x, {x.size(0), x.size(1), heads_, x.size(2) / heads_}), {0, 2, 1, 3});

@@ -22,8 +22,9 @@ class Conv2d : public Module {
     const Index groups = options.groups;
     check(groups >= 1 && in % groups == 0 && out % groups == 0, "Conv2d: ", in, " -> ", out,
           " channels can't be divided into ", groups, " groups");
-    const Index fan_in = kernel * kernel * in / groups;
-    weight = init::fan_in_uniform({kernel, kernel, in / groups, out}, fan_in);
+    const Shape shape = {kernel, kernel, in / groups, out};
+    const Index fan_in = element_count(shape) / out;
+    weight = init::fan_in_uniform(shape, fan_in);
     add_parameter("weight", weight, {3, 2, 0, 1});
     if (!with_bias) return;
     bias = init::fan_in_uniform({out}, fan_in);

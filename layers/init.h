@@ -3,12 +3,14 @@
 
 #include <cmath>
 
+#include "autograd/check.h"
 #include "autograd/operations.h"
 
 namespace chalk::init {
 
 // U(-bound, bound)
 inline Tensor uniform(const Shape& shape, double bound) {
+  check(std::isfinite(bound), "init: the bound is ", bound, "; are there no inputs?");
   return (Tensor::rand(shape) * 2.0 - 1.0) * bound;
 }
 

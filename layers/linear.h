@@ -10,8 +10,10 @@ namespace chalk {
 // x [..., in] -> [..., out]. weight [in, out] in memory; files hold PyTorch's [out, in].
 class Linear : public Module {
  public:
-  Linear(Index in, Index out)
-      : weight(init::fan_in_uniform({in, out}, in)), bias(init::fan_in_uniform({out}, in)) {
+  Linear(Index in, Index out) {
+    check(in >= 1 && out >= 1, "Linear: ", in, " -> ", out, "; both must be at least 1");
+    weight = init::fan_in_uniform({in, out}, in);
+    bias = init::fan_in_uniform({out}, in);
     add_parameter("weight", weight, {1, 0});
     add_parameter("bias", bias);
   }

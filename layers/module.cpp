@@ -1,6 +1,8 @@
 #include "layers/module.h"
 
 #include <algorithm>
+#include <numeric>
+#include <set>
 
 #include "autograd/check.h"
 #include "autograd/node.h"
@@ -14,16 +16,45 @@ Tensor Module::operator()(const Tensor& x) {
 
 // ---- registration ----
 
+void Module::check_name(const char* function, const std::string& name) const {
+  check(!name.empty() && name.find('.') == name.npos, function, ": \"", name,
+        "\" can't be a name; it must not be empty or have dots");
+  const auto is_taken = [&name](const auto& parts) {
+    return std::any_of(parts.begin(), parts.end(),
+                       [&name](const auto& part) { return part.name == name; });
+  };
+  check(!is_taken(parameters_) && !is_taken(buffers_) && !is_taken(children_), function, ": \"",
+        name, "\" is the name of another part; rename one");
+}
+
 void Module::add_parameter(const std::string& name, Tensor& tensor, std::vector<Index> file_axes) {
+  check_name("add_parameter", name);
+  check(tensor.defined(), "add_parameter: \"", name, "\" is undefined");
+  std::vector<Index> axes(tensor.shape().size());
+  std::iota(axes.begin(), axes.end(), 0);
+  check(file_axes.empty() ||
+            std::is_permutation(axes.begin(), axes.end(), file_axes.begin(), file_axes.end()),
+        "add_parameter: \"", name, "\": file_axes are ", Shape(file_axes),
+        ", expected the axes of ", tensor.shape(), " in some order");
   tensor.set_requires_grad();
   parameters_.push_back({name, tensor, std::move(file_axes)});
 }
 
 void Module::add_buffer(const std::string& name, const Tensor& tensor) {
+  check_name("add_buffer", name);
+  check(tensor.defined(), "add_buffer: \"", name, "\" is undefined");
   buffers_.push_back({name, tensor, {}});
 }
 
+bool Module::contains(const Module& part) const {
+  return this == &part || std::any_of(children_.begin(), children_.end(), [&](const Child& child) {
+           return child.module->contains(part);
+         });
+}
+
 void Module::add_module(const std::string& name, Module& child) {
+  if (!name.empty()) check_name("add_module", name);
+  check(!child.contains(*this), "add_module: \"", name, "\" would be a part of itself");
   child.name_ = name;
   children_.push_back({name, &child});
 }
@@ -108,6 +139,10 @@ static std::vector<Module::Named> all_entries(const Module& module) {
   std::vector<Module::Named> entries = module.named_parameters();
   for (Module::Named& buffer : module.named_buffers())
     entries.push_back(std::move(buffer));
+  std::set<std::string> names;  // those of a child without a name may meet others
+  for (const Module::Named& entry : entries)
+    check(names.insert(entry.name).second, "state_dict: two parts are called \"", entry.name,
+          "\"; rename one");
   return entries;
 }
 
@@ -123,6 +158,8 @@ StateDict Module::state_dict() const {
 void Module::load_state_dict(const StateDict& state) {
   NoGrad no_grad;
   std::vector<Named> entries = all_entries(*this);
+  for (const auto& [name, tensor] : state)
+    check(tensor.defined(), "load_state_dict: ", name, " is undefined");
   StateDict unexpected = state;
   std::ostringstream problems;
   for (const Named& entry : entries) {

@@ -75,11 +75,13 @@ class Module {
   friend std::ostream& operator<<(std::ostream& out, const Module& module);
 
  protected:
+  // Names are distinct and have no dots: those stand between them in paths. `file_axes` is empty or
+  // has every axis once.
   void add_parameter(const std::string& name, Tensor& tensor, std::vector<Index> file_axes = {});
   void add_buffer(const std::string& name, const Tensor& tensor);
 
   // `child` must be a member of this module or live as long. With an empty name its own names
-  // appear at this module's level.
+  // appear at this module's level. Throws Error where this module is a part of the child.
   void add_module(const std::string& name, Module& child);
 
   // The last part of the path, for an ErrorScope in what computes beside forward().
@@ -90,6 +92,8 @@ class Module {
     std::string name;
     Module* module;
   };
+  void check_name(const char* function, const std::string& name) const;
+  bool contains(const Module& part) const;
   void collect(const std::string& prefix, std::vector<Named> Module::*list,
                std::vector<Named>& all) const;
   void print(const std::string& name, int depth, std::ostream& out) const;

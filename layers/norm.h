@@ -7,12 +7,18 @@
 
 namespace chalk {
 
+// The shape of a parameter with a number for each channel, of which there must be some.
+inline Shape by_channel(const char* layer, Index channels) {
+  check(channels >= 1, layer, ": ", channels, " channels; there must be at least 1");
+  return {channels};
+}
+
 // Over the channels of x [..., channels]; see batch_norm(). In evaluation mode it uses the
 // running statistics that training collected.
 class BatchNorm2d : public Module {
  public:
   explicit BatchNorm2d(Index channels)
-      : weight(Tensor::ones({channels})),
+      : weight(Tensor::ones(by_channel("BatchNorm2d", channels))),
         bias(Tensor::zeros({channels})),
         running_mean(Tensor::zeros({channels})),
         running_var(Tensor::ones({channels})),
@@ -57,7 +63,8 @@ class BatchNorm2d : public Module {
 // Over the last axis; see layer_norm().
 class LayerNorm : public Module {
  public:
-  explicit LayerNorm(Index size) : weight(Tensor::ones({size})), bias(Tensor::zeros({size})) {
+  explicit LayerNorm(Index size)
+      : weight(Tensor::ones(by_channel("LayerNorm", size))), bias(Tensor::zeros({size})) {
     add_parameter("weight", weight);
     add_parameter("bias", bias);
   }

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "autograd/check.h"
 #include "layers/module.h"
 
 namespace chalk {
@@ -32,7 +33,10 @@ class Sequential : public Module {
 
   std::string describe() const override { return "Sequential"; }
   std::size_t size() const { return layers_.size(); }
-  Module& operator[](std::size_t i) { return *layers_[i]; }
+  Module& operator[](std::size_t i) {
+    check(i < size(), "Sequential: there is no layer ", i, ", there are ", size());
+    return *layers_[i];
+  }
 
  private:
   std::vector<std::unique_ptr<Module>> layers_;

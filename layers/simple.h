@@ -3,6 +3,7 @@
 
 #include <sstream>
 
+#include "autograd/check.h"
 #include "layers/module.h"
 
 namespace chalk {
@@ -21,7 +22,9 @@ class Tanh : public Module {
 
 class Dropout : public Module {
  public:
-  explicit Dropout(double p) : p_(p) {}
+  explicit Dropout(double p) : p_(p) {
+    check(p >= 0 && p < 1, "Dropout: p is ", p, "; it must be at least 0 and less than 1");
+  }
   Tensor forward(const Tensor& x) override { return is_training() ? dropout(x, p_) : x; }
   std::string describe() const override {
     std::ostringstream text;
