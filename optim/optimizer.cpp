@@ -1,5 +1,7 @@
 #include "optim/optimizer.h"
 
+#include <set>
+
 #include "autograd/axes.h"
 
 namespace chalk {
@@ -8,16 +10,29 @@ static std::string place(DType dtype, Device device) {
   return std::string(to_string(dtype)) + " on " + to_string(device);
 }
 
+static void check_option(const char* name, double value, double limit = INFINITY) {
+  check(value >= 0 && value < limit, name, " is ", value, ", expected 0 or more and less than ",
+        limit);
+}
+
 Optimizer::Optimizer(std::vector<Tensor> parameters, double lr)
-    : parameters_(std::move(parameters)), lr_value_(lr) {
-  for (const Tensor& parameter : parameters_)
+    : parameters_(std::move(parameters)) {
+  std::set<const Node*> seen;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const Tensor& parameter = parameters_[i];
+    check(parameter.defined(), "optimizer: parameter ", i, " is undefined");
     check_floating("optimizer", {&parameters_[0], &parameter});
+    check(!parameter.node() || seen.insert(parameter.node().get()).second, "optimizer: parameter ",
+          i, " is given twice; it would be changed twice in a step");
+  }
   const bool any = !parameters_.empty();
   if (any) dtype_ = parameters_[0].dtype();
-  lr_ = Tensor::full({}, lr, DType::float64, any ? parameters_[0].device() : Device::cpu);
+  lr_ = Tensor({}, DType::float64, any ? parameters_[0].device() : Device::cpu);
+  set_lr(lr);
 }
 
 void Optimizer::set_lr(double lr) {
+  check_option("optimizer: lr", lr);
   if (lr != lr_value_) backend_for(lr_).fill(lr, lr_);
   lr_value_ = lr;
 }
@@ -40,7 +55,8 @@ void Optimizer::load_state(const std::map<std::string, Tensor>& saved) {
         " tensors, this optimizer has ", own.size(), "; was it saved by another one?");
   for (auto& [name, tensor] : own) {
     const auto found = saved.find(name);
-    check(found != saved.end(), "optimizer: the saved state lacks ", name);
+    check(found != saved.end() && found->second.defined(), "optimizer: the saved state lacks ",
+          name);
     check(found->second.shape() == tensor.shape(), "optimizer: ", name, " is ",
           found->second.shape(), " in the saved state, expected ", tensor.shape());
   }
@@ -61,6 +77,8 @@ Sgd::Sgd(std::vector<Tensor> parameters, const SgdOptions& options)
     : Optimizer(std::move(parameters), options.lr),
       options_(options),
       velocity_(parameters_.size()) {
+  check_option("Sgd: momentum", options.momentum);
+  check_option("Sgd: weight_decay", options.weight_decay);
   if (options.momentum != 0) velocity_ = zeros_like(parameters_);
 }
 
@@ -84,7 +102,12 @@ AdamW::AdamW(std::vector<Tensor> parameters, const AdamWOptions& options)
       m_(zeros_like(parameters_)),
       v_(zeros_like(parameters_)),
       step_counts_(
-          Tensor::zeros({static_cast<Index>(parameters_.size())}, DType::int64, lr_.device())) {}
+          Tensor::zeros({static_cast<Index>(parameters_.size())}, DType::int64, lr_.device())) {
+  check_option("AdamW: beta1", options.beta1, 1);
+  check_option("AdamW: beta2", options.beta2, 1);
+  check_option("AdamW: eps", options.eps);
+  check_option("AdamW: weight_decay", options.weight_decay);
+}
 
 void AdamW::step() {
   backend().adamw_step({options_.beta1, options_.beta2, options_.eps, options_.weight_decay}, lr_,

@@ -6,6 +6,7 @@
 //   optimizer.step();
 #pragma once
 
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,8 +17,8 @@ namespace chalk {
 
 class Optimizer {
  public:
-  // The parameters must be of one type and on one device, and stay so: convert a model by to()
-  // first.
+  // The parameters must be of one type and on one device, each given once, and stay so: convert a
+  // model by to() first. Throws Error otherwise.
   Optimizer(std::vector<Tensor> parameters, double lr);
   virtual ~Optimizer() = default;
 
@@ -34,7 +35,7 @@ class Optimizer {
   virtual std::map<std::string, Tensor> state() = 0;
   virtual void load_state(const std::map<std::string, Tensor>& state);
 
-  // The learning rate; schedules change it between steps.
+  // The learning rate, at least 0; schedules change it between steps.
   double lr() const { return lr_value_; }
   void set_lr(double lr);
 
@@ -48,12 +49,12 @@ class Optimizer {
   Tensor lr_;  // a float64 scalar beside the parameters, where the backend reads it
 
  private:
-  double lr_value_;
+  double lr_value_ = NAN;  // what lr_ holds
   DType dtype_ = DType::float32;
 };
 
 // Stochastic gradient descent with momentum, as PyTorch's (dampening 0, no Nesterov):
-// v = momentum v + (gradient + weight_decay w); w -= lr v.
+// v = momentum v + (gradient + weight_decay w); w -= lr v. Options are at least 0.
 struct SgdOptions {
   double lr = 0.01, momentum = 0, weight_decay = 0;
 };
@@ -73,7 +74,8 @@ class Sgd : public Optimizer {
 //   m = beta1 m + (1 - beta1) g         mean of the gradients
 //   v = beta2 v + (1 - beta2) g^2       mean of their squares
 //   w -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) + lr weight_decay w
-// t counts the steps of each parameter by itself: one that was frozen begins with t = 1.
+// t counts the steps of each parameter by itself: one that was frozen begins with t = 1. Options
+// are at least 0, the betas less than 1.
 struct AdamWOptions {
   double lr = 0.001, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
 };
