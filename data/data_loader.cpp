@@ -35,7 +35,7 @@ DataLoader::DataLoader(std::vector<LabeledImage> images, const DataLoaderOptions
 }
 
 Index DataLoader::batch_count() const {
-  return (image_count() + options_.batch_size - 1) / options_.batch_size;
+  return image_count() / options_.batch_size + (image_count() % options_.batch_size > 0);
 }
 
 void DataLoader::start_epoch(std::uint64_t epoch, Index first_batch) {

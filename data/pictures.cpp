@@ -40,6 +40,8 @@ class Sheet {
  public:
   Sheet(double width, double height)
       : image_{static_cast<Index>(height), static_cast<Index>(width), {}} {
+    check(width * height <= kMaxImagePixels, "a picture of ", width, " x ", height,
+          " pixels is too large; take shorter names");
     image_.pixels.assign(static_cast<std::size_t>(image_.height * image_.width * 3), 255);
   }
 
@@ -207,6 +209,8 @@ struct Chart {
   }
 };
 
+constexpr Index kMaxCount = Index{1} << 48;  // the sum of 100 x 100 of them fits Index
+
 void check_confusion(const std::vector<std::vector<Index>>& counts,
                      const std::vector<std::string>& class_names) {
   const std::size_t classes = class_names.size();
@@ -215,9 +219,9 @@ void check_confusion(const std::vector<std::vector<Index>>& counts,
         " class names, expected as many, 1 to 100");
   for (const std::vector<Index>& row : counts)
     check(row.size() == classes &&
-              std::all_of(row.begin(), row.end(), [](Index n) { return n >= 0; }),
+              std::all_of(row.begin(), row.end(), [](Index n) { return n >= 0 && n <= kMaxCount; }),
           "draw_confusion_matrix: a row has ", row.size(), " counts, expected ", classes,
-          ", none negative");
+          ", none negative or above ", kMaxCount);
 }
 
 // One cell: the count and its share of the row, on a shade of it.

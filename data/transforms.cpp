@@ -179,16 +179,21 @@ void shift_hue(PixelBlock& block, int shift) {
 
 // The number of pixels; fails unless the image holds as many bytes as its size says.
 Index checked_pixel_count(const char* operation, const Image& image) {
-  const Index count = image.height * image.width;
-  check(
-      image.height >= 0 && image.width >= 0 && static_cast<Index>(image.pixels.size()) == 3 * count,
-      operation, ": an image of ", image.height, " x ", image.width, " has ", 3 * count,
-      " bytes, not ", image.pixels.size());
+  const auto [shorter, longer] = std::minmax(image.height, image.width);
+  const Index count = shorter >= 0 && longer <= kMaxImagePixels ? shorter * longer : -1;
+  check(count <= kMaxImagePixels && static_cast<Index>(image.pixels.size()) == 3 * count, operation,
+        ": an image of ", image.height, " x ", image.width, " can't have ", image.pixels.size(),
+        " bytes; expected 3 for each pixel, of which there may be ", kMaxImagePixels);
   return count;
 }
 
 void check_factor(const char* operation, float factor) {
   check(std::isfinite(factor), operation, ": the factor is ", factor, ", expected a number");
+}
+
+void check_range(const char* name, double range, double most = 1e6) {
+  check(range >= 0 && range <= most, "draw_augmentation: ", name, " is ", range, ", expected 0 to ",
+        most);
 }
 
 }  // namespace
@@ -210,7 +215,7 @@ Image resize(const Image& image, Index height, Index width) {
 }
 
 void flip_horizontally(Image& image) {
-  checked_pixel_count("flip_horizontally", image);
+  if (checked_pixel_count("flip_horizontally", image) == 0) return;
   for (Index row = 0; row < image.height; ++row) {
     Byte* left = image.pixels.data() + row * image.width * 3;
     Byte* right = left + (image.width - 1) * 3;
@@ -301,16 +306,29 @@ void adjust_hue(Image& image, double turn) {
 
 AugmentParameters draw_augmentation(const std::function<double()>& uniform,
                                     const Augmentation& ranges) {
-  const auto between = [&](double low, double high) { return low + (high - low) * uniform(); };
+  check(uniform != nullptr, "draw_augmentation: no source of random numbers was given");
+  check_range("flip_probability", ranges.flip_probability, 1);
+  check_range("degrees", ranges.degrees);
+  check_range("brightness", ranges.brightness);
+  check_range("contrast", ranges.contrast);
+  check_range("saturation", ranges.saturation);
+  check_range("hue", ranges.hue, 0.5);
+  const auto draw = [&] {
+    const double number = uniform();
+    check(number >= 0 && number < 1, "draw_augmentation: the source gave ", number,
+          ", expected numbers in [0, 1)");
+    return number;
+  };
+  const auto between = [&](double low, double high) { return low + (high - low) * draw(); };
   const auto factor = [&](double range) {
     return static_cast<float>(between(1.0 - range, 1.0 + range));
   };
   AugmentParameters drawn;
-  drawn.flip = uniform() < ranges.flip_probability;
+  drawn.flip = draw() < ranges.flip_probability;
   drawn.degrees = between(-ranges.degrees, ranges.degrees);
   // Fisher-Yates: every order is equally likely.
   for (int last = 3; last > 0; --last)
-    std::swap(drawn.order[last], drawn.order[static_cast<int>(uniform() * (last + 1))]);
+    std::swap(drawn.order[last], drawn.order[static_cast<int>(draw() * (last + 1))]);
   drawn.brightness = factor(ranges.brightness);
   drawn.contrast = factor(ranges.contrast);
   drawn.saturation = factor(ranges.saturation);
@@ -341,6 +359,8 @@ Image augment(const Image& image, const AugmentParameters& parameters) {
 }
 
 void image_to_floats(const Image& image, float* out) {
+  check(checked_pixel_count("image_to_floats", image) == 0 || out != nullptr,
+        "image_to_floats: the memory to write to is null");
   for (std::size_t i = 0; i < image.pixels.size(); ++i)
     out[i] = static_cast<float>(image.pixels[i]) / 255.0f;
 }

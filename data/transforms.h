@@ -55,7 +55,8 @@ struct AugmentParameters {
 };
 
 // Draws with nine calls of `uniform`, which gives numbers in [0, 1): always nine, so that a source
-// that counts per image and epoch stays in step whatever the ranges are.
+// that counts per image and epoch stays in step whatever the ranges are. Throws Error for ranges
+// below 0, a probability above 1, a hue above 0.5.
 AugmentParameters draw_augmentation(const std::function<double()>& uniform,
                                     const Augmentation& ranges = {});
 
