@@ -41,8 +41,8 @@ static Conv2dSizes checked_sizes(const Tensor& input, const Tensor& weight,
         weight.shape(),
         "; expected [batch, height, width, channels] and [kernel height, "
         "kernel width, input channels / groups, output channels]");
-  constexpr Index most_padding = Index{1}
-                                 << 20;  // which keeps padded sizes, and sums of them, exact
+  // Far beyond any kernel, and small enough for the sizes of padded images to be multiplied.
+  constexpr Index most_padding = Index{1} << 20;
   check(options.stride >= 1 && options.padding >= 0 && options.padding <= most_padding &&
             options.groups >= 1,
         "conv2d: stride ", options.stride, ", padding ", options.padding, ", groups ",

@@ -37,8 +37,8 @@ using namespace chalk;
 namespace {
 
 constexpr unsigned kSeconds = 10;  // that a row may take
-constexpr Index kMost = std::numeric_limits<Index>::max(),
-                kLeast = std::numeric_limits<Index>::min();
+constexpr Index kMost = std::numeric_limits<Index>::max();
+constexpr Index kLeast = std::numeric_limits<Index>::min();
 constexpr Index kHuge = Index{1} << 40;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -382,7 +382,7 @@ void node_rows() {
     Tensor x = leaf({2});
     custom(x, x, {ones({2}), Tensor::ones({2}, DType::float64)}).backward();
   });
-  works([] {  // a million operations
+  works([] {  // a long chain
     Tensor y = leaf({1});
     for (int i = 0; i < 100000; ++i)
       y = -y;
