@@ -641,7 +641,7 @@ Pool2dSizes draw_pooling(Draw& draw, Index least_batch) {
     s.batch = draw.size(5, least_batch);
     s.height = draw.size(40, 1);
     s.width = draw.size(40, 1);
-    s.channels = draw.size(129, least_batch);
+    s.channels = draw.size(129, 1);
     if (std::min(s.height, s.width) + 2 * s.padding < s.kernel) continue;
     const Index outputs = s.batch * s.out_height() * s.out_width() * s.channels;
     if (outputs * s.kernel * s.kernel <= 30'000 &&

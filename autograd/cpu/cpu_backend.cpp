@@ -144,15 +144,14 @@ class CpuBackend final : public Backend {
   }
 
   void nll(const Tensor& log_probability, const Tensor& label, Tensor& loss) override {
-    *out(loss) = cpu::nll(rows_of(log_probability), columns_of(log_probability),
-                          in(log_probability), label.data<std::int64_t>());
+    *out(loss) = cpu::nll(label.numel(), columns_of(log_probability), in(log_probability),
+                          label.data<std::int64_t>());
   }
 
   void cross_entropy_backward(const Tensor& log_probability, const Tensor& label,
                               const Tensor& dloss, Tensor& dx) override {
-    cpu::cross_entropy_backward(rows_of(log_probability), columns_of(log_probability),
-                                in(log_probability), label.data<std::int64_t>(), *in(dloss),
-                                out(dx));
+    cpu::cross_entropy_backward(label.numel(), columns_of(log_probability), in(log_probability),
+                                label.data<std::int64_t>(), *in(dloss), out(dx));
   }
 
   // ---- convolution ----
