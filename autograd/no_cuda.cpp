@@ -5,7 +5,7 @@
 namespace chalk {
 
 [[noreturn]] static void fail_without_cuda() {
-  fail("chalk was built without CUDA; use Device::cpu, or build with -DCHALK_CUDA=ON");
+  fail("chalk was built without CUDA; use Device::cpu");
 }
 
 Backend& cuda_backend(DType, int) {

@@ -1,9 +1,11 @@
 #include "data/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -38,6 +40,11 @@ int write_all(const std::string& path, std::span<const std::uint8_t> bytes) {
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
   return fsync(file.number) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: a pipe or a terminal
+}
+
+// Whether another process keeps the file. Where the file system knows no locks, nobody does.
+bool kept_by_another(int file) {
+  return flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
 // Something to write to but not to replace, such as /dev/stdout.
@@ -109,20 +116,75 @@ void write_file(const std::string& path, std::string_view text) {
   write_file(path, std::span(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()));
 }
 
-void write_folder(const std::string& folder, const std::function<void(const std::string&)>& fill) {
-  namespace fs = std::filesystem;
-  const fs::path target = (fs::path(folder) / "").parent_path();  // "faces/" is "faces"
-  const std::string unfinished = target.string() + "." + std::to_string(getpid()) + ".tmp";
-  try {
-    check(!target.empty(), "the name is empty");
-    fs::create_directories(unfinished);
-    fill(unfinished);
-    fs::rename(unfinished, target);
-  } catch (const std::exception& error) {
-    std::error_code ignored;
-    fs::remove_all(unfinished, ignored);
-    fail("cannot create the folder ", folder, ": ", error.what());
+// ---- folders ----
+
+namespace fs = std::filesystem;
+
+// A folder under work. As long as this lives other processes see that it is not left over.
+struct UnfinishedFolder {
+  const std::string path;
+  const Descriptor folder;
+
+  explicit UnfinishedFolder(const std::string& name)
+      : path(name),
+        folder{(fs::create_directories(name), open(name.c_str(), O_RDONLY | O_CLOEXEC))} {
+    check(!kept_by_another(folder.number), "another process writes ", name);
   }
+  ~UnfinishedFolder() {
+    std::error_code ignored;  // it is not there any more if all went well
+    fs::remove_all(path, ignored);
+  }
+};
+
+// Removes each <target>.<process>.tmp that nobody is at work in.
+static void remove_unfinished(const fs::path& target) {
+  const std::string begin = target.filename().string() + ".", end = ".tmp";
+  std::error_code unknown;  // then creating the folder says what is wrong
+  const fs::path parent = target.parent_path();
+  for (const fs::directory_entry& entry :
+       fs::directory_iterator(parent.empty() ? "." : parent, unknown)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() <= begin.size() + end.size()) continue;
+    if (!name.starts_with(begin) || !name.ends_with(end)) continue;
+    const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+    if (!std::all_of(name.begin() + begin.size(), name.end() - end.size(), is_digit)) continue;
+    const Descriptor folder{open(entry.path().c_str(), O_RDONLY | O_CLOEXEC)};
+    if (flock(folder.number, LOCK_EX | LOCK_NB) == 0) fs::remove_all(entry.path(), unknown);
+  }
+}
+
+void write_folder(const std::string& folder, const std::function<void(const std::string&)>& fill) {
+  const fs::path target = (fs::path(folder) / "").parent_path();  // "faces/" is "faces"
+  check(!target.empty(), "cannot create a folder: its name is empty");
+  remove_unfinished(target);
+  try {
+    const UnfinishedFolder unfinished(target.string() + "." + std::to_string(getpid()) + ".tmp");
+    fill(unfinished.path);
+    fs::rename(unfinished.path, target);
+  } catch (const fs::filesystem_error& error) {
+    fail("cannot create the folder ", folder, ": ", error.code().message());
+  }
+}
+
+// ---- locks ----
+
+FileLock::FileLock(const std::string& path)
+    : file_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+  if (file_ < 0) fail("cannot write ", path, ": ", reason(errno));
+  if (kept_by_another(file_)) {
+    char process[16] = {};
+    const bool known = read(file_, process, sizeof process - 1) > 0;
+    close(file_);
+    fail(fs::path(path).parent_path().string(), " is in use by another process",
+         known ? ", number " : "", process, "; wait until it is done, or stop it");
+  }
+  const std::string process = std::to_string(getpid());
+  [[maybe_unused]] const bool told = ftruncate(file_, 0) == 0 &&  // it is kept in any case
+                                     write(file_, process.data(), process.size()) > 0;
+}
+
+FileLock::~FileLock() {
+  close(file_);
 }
 
 }  // namespace chalk

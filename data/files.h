@@ -44,7 +44,23 @@ void write_file(const std::string& path, std::string_view text);
 
 // Creates a folder with what `fill` writes into the one it is given, as one step: that one is
 // called <folder>.<process>.tmp until all of it is written. Fails, leaving nothing, if there is
-// something of this name already (an empty folder may be) or it cannot be written.
+// something of this name already (an empty folder may be) or it cannot be written. Removes what
+// earlier calls left unfinished because their process was killed.
 void write_folder(const std::string& folder, const std::function<void(const std::string&)>& fill);
+
+// Keeps a file for this process alone until it is destroyed or the process ends, in whatever way: a
+// crash leaves the file, which harms nobody.
+class FileLock {
+ public:
+  // Creates the file if need be and writes the process's number into it. Fails if another process
+  // keeps it; the error names the folder and that process.
+  explicit FileLock(const std::string& path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int file_;
+};
 
 }  // namespace chalk

@@ -1,10 +1,14 @@
 #include "examples/fer/checkpoint.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "autograd/check.h"
 #include "data/safetensors.h"
 #include "examples/fer/draw.h"
+#include "examples/fer/fields.h"
 
 namespace chalk::fer {
 
@@ -52,6 +56,16 @@ static Json network_metadata(const NetworkSizes& sizes) {
           {"class_names", names}};
 }
 
+std::string find_not_finite(const StateDict& weights) {
+  for (const auto& [name, tensor] : weights) {
+    if (!tensor.is_floating()) continue;
+    const std::vector<float> values = tensor.to_vector<float>();
+    if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }))
+      return name;
+  }
+  return "";
+}
+
 // ---- checkpoints ----
 
 // The tensors whose names begin with the prefix, without it.
@@ -62,12 +76,27 @@ static StateDict with_prefix(const TensorFile& file, const std::string& prefix) 
   return part;
 }
 
+static Json run_metadata(const RunState& state, const Generator& generator) {
+  Json metadata = state;
+  metadata["generator_seed"] = generator.seed;
+  metadata["generator_counter"] = generator.counter;
+  return metadata;
+}
+
+// Takes the weights of a file, or those of a checkpoint, into the model.
+static void take_weights(const TensorFile& file, const std::string& path, FerNet& model) {
+  ErrorScope scope(path);
+  const StateDict of_checkpoint = with_prefix(file, "model.");
+  const StateDict& weights = of_checkpoint.empty() ? file.tensors : of_checkpoint;
+  const std::string damaged = find_not_finite(weights);
+  check(damaged.empty(), damaged, " is not finite, these weights are damaged; take others");
+  model.load_state_dict(weights);
+}
+
 void save_checkpoint(const std::string& path, const NetworkSizes& sizes, const FerNet& model,
                      Optimizer& optimizer, const RunState& state) {
   Json metadata = network_metadata(sizes);
-  metadata.update(Json(state));
-  metadata["generator_seed"] = default_generator().seed;
-  metadata["generator_counter"] = default_generator().counter;
+  metadata.update(run_metadata(state, default_generator()));
   TensorFile file{{}, to_metadata(metadata)};
   for (const auto& [name, tensor] : model.state_dict())
     file.tensors["model." + name] = tensor;
@@ -76,20 +105,44 @@ void save_checkpoint(const std::string& path, const NetworkSizes& sizes, const F
   write_safetensors(path, file);
 }
 
-RunState load_checkpoint(const std::string& path, FerNet& model, Optimizer& optimizer) {
+static void check_values(const RunState& state, const std::string& path) {
+  constexpr Index most = std::numeric_limits<Index>::max();
+  const auto check_count = [&](const char* field, Index value, Index limit) {
+    check_range(path + ": " + field, value, Index{0}, limit);
+  };
+  check_count("step", state.step, most);
+  check_count("epoch", state.epoch, state.step);
+  check_count("batch", state.batch, state.step);
+  check_count("images", state.images, most);
+  check_count("correct", state.correct, state.images);
+  check_count("best_epoch", state.best_epoch, state.epoch);
+  check_range(path + ": loss_sum", state.loss_sum, 0.0, std::numeric_limits<double>::max());
+  check_range(path + ": best_accuracy", state.best_accuracy, -1.0, 1.0);
+}
+
+RunState load_checkpoint(const std::string& path, const NetworkSizes& sizes, FerNet& model,
+                         Optimizer& optimizer) {
   const TensorFile file = read_safetensors(path);
   const Json metadata = from_metadata(file.metadata);
   RunState state;
+  NetworkSizes saved;
   Generator generator;
   try {
     state = metadata.get<RunState>();
+    saved = {metadata.at("image_size"), metadata.at("heads")};
     generator = {metadata.at("generator_seed"), metadata.at("generator_counter")};
   } catch (const Json::exception& error) {
     fail(path, ": this is no checkpoint of a run (", error.what(),
          "); to start a new run from weights, use --init");
   }
+  check_exact(metadata, run_metadata(state, generator), path);
+  check_values(state, path);
+  check(saved.image_size == sizes.image_size && saved.heads == sizes.heads, path,
+        ": a checkpoint of image_size ", saved.image_size, " and heads ", saved.heads,
+        ", the run's config.json says ", sizes.image_size, " and ", sizes.heads,
+        "; it is of another run");
+  take_weights(file, path, model);
   ErrorScope scope(path);
-  model.load_state_dict(with_prefix(file, "model."));
   optimizer.load_state(with_prefix(file, "optimizer."));
   default_generator() = generator;
   return state;
@@ -103,12 +156,6 @@ void save_weights(const std::string& path, const NetworkSizes& sizes, const FerN
   metadata["epoch"] = state.best_epoch;
   metadata["accuracy"] = state.best_accuracy;
   write_safetensors(path, {model.state_dict(), to_metadata(metadata)});
-}
-
-static void take_weights(const TensorFile& file, const std::string& path, FerNet& model) {
-  ErrorScope scope(path);
-  const StateDict of_checkpoint = with_prefix(file, "model.");
-  model.load_state_dict(of_checkpoint.empty() ? file.tensors : of_checkpoint);
 }
 
 void load_weights(const std::string& path, FerNet& model) {

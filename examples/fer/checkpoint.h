@@ -43,15 +43,20 @@ struct RunState {
 void save_checkpoint(const std::string& path, const NetworkSizes& sizes, const FerNet& model,
                      Optimizer& optimizer, const RunState& state);
 
-// Restores the model, the optimiser and default_generator(). Fails if the file is damaged or of
-// another network; the model may then hold the file's weights already.
-RunState load_checkpoint(const std::string& path, FerNet& model, Optimizer& optimizer);
+// Restores the model, the optimiser and default_generator(). Fails, naming the file and the field
+// or tensor, if the file is damaged, of a network of other sizes, or its weights are not finite;
+// the model may then hold the file's weights already.
+RunState load_checkpoint(const std::string& path, const NetworkSizes& sizes, FerNet& model,
+                         Optimizer& optimizer);
+
+// The name of a tensor that holds an infinity or a NaN, or "".
+std::string find_not_finite(const StateDict& weights);
 
 // Weights alone; the metadata says that they are those of state.best_epoch.
 void save_weights(const std::string& path, const NetworkSizes& sizes, const FerNet& model,
                   const RunState& state);
 
-// Weights, or those in a checkpoint, into a network that is there.
+// Weights, or those in a checkpoint, into a network that is there. Fails if they are not finite.
 void load_weights(const std::string& path, FerNet& model);
 
 struct LoadedNetwork {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <filesystem>
 
 #include "autograd/check.h"
@@ -52,19 +53,19 @@ static void draw_split(const std::string& directory, bool test, Index count, std
     std::filesystem::create_directories(directory + "/DATASET/" + split + "/" +
                                         std::to_string(label));
   write_file(directory + "/" + split + "_labels.csv", csv);
-  std::string error;  // an exception must not leave the parallel loop
+  std::exception_ptr error;  // an exception must not leave the parallel loop
 #pragma omp parallel for schedule(dynamic, 8)
   for (Index i = 0; i < count; i++) {
     try {
       const std::string folder =
           directory + "/DATASET/" + split + "/" + std::to_string(labels[i] + 1);
       write_jpeg(folder + "/" + names[i], draw_face(labels[i], image_seed(seed, test, i)), 92);
-    } catch (const std::exception& failure) {
+    } catch (...) {
 #pragma omp critical
-      error = failure.what();
+      error = std::current_exception();
     }
   }
-  check(error.empty(), error);
+  if (error) std::rethrow_exception(error);
 }
 
 void draw_dataset(const DrawOptions& options) {

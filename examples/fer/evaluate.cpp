@@ -13,6 +13,7 @@
 #include "data/files.h"
 #include "data/pictures.h"
 #include "examples/fer/checkpoint.h"
+#include "examples/fer/fields.h"
 
 namespace chalk::fer {
 
@@ -120,14 +121,15 @@ void write_report(const std::string& folder, const Confusion& confusion) {
       draw_confusion_matrix(confusion.counts, {kExpressionNames, kExpressionNames + kExpressions}));
 }
 
-// A row for each image; labels as on disk, 1 to 7.
+// A row for each image; labels as on disk, 1 to 7. Names with commas, quotes or line breaks are
+// quoted as RFC 4180 says.
 static std::string predictions_csv(const std::vector<LabeledImage>& images,
                                    const std::vector<Probabilities>& probabilities) {
   std::ostringstream text;
   text << "image,label,predicted,p1,p2,p3,p4,p5,p6,p7\n" << std::setprecision(9);
   for (std::size_t i = 0; i < images.size(); ++i) {
     const std::string name = fs::path(images[i].path).filename().string();
-    if (name.find_first_of(",\"") == std::string::npos)
+    if (name.find_first_of(",\"\r\n") == std::string::npos)
       text << name;
     else
       text << std::quoted(name, '"', '"');
@@ -182,8 +184,7 @@ std::optional<Evaluation> evaluate(FerNet& model, DataLoader& loader, Device dev
 }
 
 void evaluate(const EvaluateOptions& options) {
-  check(options.batch >= 1 && options.batch <= kMaxBatch, "--batch ", options.batch,
-        ": expected 1 to ", kMaxBatch);
+  check_range("--batch", options.batch, Index{1}, kMaxBatch);
   const Device device = use_machine(options.machine);
   LoadedNetwork network = load_network(options.weights, options.image_size, options.heads);
   network.model->to(device);

@@ -1,13 +1,16 @@
 // The command line: fer train | evaluate | predict | draw. What these do is in the files of their
 // names. Exit code 0, 1 for an error, 2 for a command line that cannot be understood.
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <csignal>
 #include <iostream>
+#include <optional>
 
 #include "autograd/check.h"
 #include "examples/fer/draw.h"
 #include "examples/fer/evaluate.h"
 #include "examples/fer/predict.h"
+#include "examples/fer/setup.h"
 #include "examples/fer/train.h"
 
 namespace chalk::fer {
@@ -24,6 +27,25 @@ std::string with_default(const std::string& help, T Recipe::*value, const std::s
   return text.str();
 }
 
+// An option whose value, a Number or an optional one, is written in plain decimal digits. CLI11 by
+// itself would read 010 as 8, nothing as 0, and what is too large as the largest number.
+template <typename Number, typename Value>
+void add_number(CLI::App& app, const std::string& name, Value& value, const std::string& help) {
+  constexpr bool whole = std::is_integral_v<Number>;
+  const auto parse = [&value, name](const std::string& text) {
+    Number number{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    const bool fits = error == std::errc() && end == text.data() + text.size();
+    if (!fits)
+      throw CLI::ConversionError(name + " '" + text + "': expected a " + (whole ? "whole " : "") +
+                                 "number, in digits, that the computer can hold");
+    value = number;
+  };
+  CLI::Option* option = app.add_option_function<std::string>(name, parse, help);
+  option->type_name(whole ? "INT" : "FLOAT");
+  if constexpr (std::is_same_v<Number, Value>) option->default_str(std::to_string(value));
+}
+
 void add_train(CLI::App& app, TrainOptions& options) {
   CLI::App& train = *app.add_subcommand("train", "Train the network. Ctrl-C saves and stops");
   train.add_option("--data", options.data,
@@ -32,41 +54,45 @@ void add_train(CLI::App& app, TrainOptions& options) {
   train.add_option("--out", options.out, "folder of the run [runs/<name of the data set>]");
   train.add_flag("--resume", options.resume, "go on with the run in --out, with its options");
   train.add_option("--init", options.init, "weights to begin with [random]");
-  train.add_option("--epochs", options.epochs,
-                   with_default("epochs without augmentation", &Recipe::epochs));
-  train.add_option("--augment-epochs", options.augment_epochs,
-                   with_default("epochs with augmentation after these", &Recipe::augment_epochs,
-                                "; 0 where --epochs is given"));
-  train.add_option("--batch", options.batch, with_default("images a step", &Recipe::batch));
-  train.add_option("--lr", options.lr, with_default("learning rate", &Recipe::lr));
-  train.add_option("--weight-decay", options.weight_decay,
-                   with_default("decoupled weight decay", &Recipe::weight_decay));
-  train.add_option("--image-size", options.image_size, "pixels, images are resized to this [224]");
-  train.add_option("--heads", options.heads, "heads of the self-attention [1]");
-  train.add_option("--seed", options.seed, "of all random numbers [0]");
+  add_number<Index>(train, "--epochs", options.epochs,
+                    with_default("epochs without augmentation", &Recipe::epochs));
+  add_number<Index>(train, "--augment-epochs", options.augment_epochs,
+                    with_default("epochs with augmentation after these", &Recipe::augment_epochs,
+                                 "; 0 where --epochs is given"));
+  add_number<Index>(train, "--batch", options.batch, with_default("images a step", &Recipe::batch));
+  add_number<double>(train, "--lr", options.lr, with_default("learning rate", &Recipe::lr));
+  add_number<double>(train, "--weight-decay", options.weight_decay,
+                     with_default("decoupled weight decay", &Recipe::weight_decay));
+  add_number<Index>(train, "--image-size", options.image_size,
+                    "pixels, images are resized to this [224]");
+  add_number<Index>(train, "--heads", options.heads, "heads of the self-attention [1]");
+  add_number<Index>(train, "--seed", options.seed, "of all random numbers [0]");
   train.add_flag_callback(
       "--no-shuffle", [&options] { options.shuffle = false; },
       "keep the images in the order of the data set's list");
-  train.add_option("--steps", options.steps, "stop when the run has done this many [no limit]");
-  train.add_option("--save-every", options.save_every, "steps from one checkpoint to the next")
-      ->capture_default_str();
+  add_number<Index>(train, "--steps", options.steps,
+                    "stop when the run has done this many [no limit]");
+  add_number<Index>(train, "--save-every", options.save_every,
+                    "steps from one checkpoint to the next");
   train.add_flag("--summary", options.summary, "first print the network, a line for each part");
   train.add_option("--device", options.device, "cpu or cuda [cpu]");
-  train.add_option("--threads", options.threads, "threads that compute [one for each core]");
-  train.add_option("--workers", options.workers, "threads that prepare images [2]");
+  add_number<int>(train, "--threads", options.threads, "threads that compute [one for each core]");
+  add_number<int>(train, "--workers", options.workers, "threads that prepare images [2]");
 }
 
 void add_network(CLI::App& command, std::string& weights, std::optional<Index>& image_size,
                  std::optional<Index>& heads) {
   command.add_option("--weights", weights, "weights, or a checkpoint, of this network")->required();
-  command.add_option("--image-size", image_size, "pixels [those the weights were trained with]");
-  command.add_option("--heads", heads, "heads of the self-attention [those of the weights]");
+  add_number<Index>(command, "--image-size", image_size,
+                    "pixels [those the weights were trained with]");
+  add_number<Index>(command, "--heads", heads,
+                    "heads of the self-attention [those of the weights]");
 }
 
 void add_machine(CLI::App& command, Machine& machine) {
   command.add_option("--device", machine.device, "cpu or cuda")->capture_default_str();
-  command.add_option("--threads", machine.threads, "threads that compute; 0: one for each core")
-      ->capture_default_str();
+  add_number<int>(command, "--threads", machine.threads,
+                  "threads that compute; 0: one for each core");
 }
 
 void add_evaluate(CLI::App& app, EvaluateOptions& options) {
@@ -77,10 +103,9 @@ void add_evaluate(CLI::App& app, EvaluateOptions& options) {
   evaluate.add_option(
       "--out", options.out,
       "folder for the report and the confusion matrix [evaluation/ beside the weights]");
-  evaluate.add_option("--batch", options.batch, "images at once")->capture_default_str();
+  add_number<Index>(evaluate, "--batch", options.batch, "images at once");
   add_machine(evaluate, options.machine);
-  evaluate.add_option("--workers", options.machine.workers, "threads that prepare images")
-      ->capture_default_str();
+  add_number<int>(evaluate, "--workers", options.machine.workers, "threads that prepare images");
 }
 
 void add_predict(CLI::App& app, PredictOptions& options) {
@@ -97,9 +122,9 @@ void add_predict(CLI::App& app, PredictOptions& options) {
 void add_draw(CLI::App& app, DrawOptions& options, std::string& sheet) {
   CLI::App& draw = *app.add_subcommand("draw", "Draw a data set of faces, or a sheet of them");
   draw.add_option("--out", options.directory, "folder for the data set, in RAF-DB's layout");
-  draw.add_option("--train", options.train_images, "images to learn from")->capture_default_str();
-  draw.add_option("--test", options.test_images, "images to test with")->capture_default_str();
-  draw.add_option("--seed", options.seed, "of all that varies")->capture_default_str();
+  add_number<Index>(draw, "--train", options.train_images, "images to learn from");
+  add_number<Index>(draw, "--test", options.test_images, "images to test with");
+  add_number<std::uint64_t>(draw, "--seed", options.seed, "of all that varies");
   draw.add_option("--sheet", sheet, "PNG file: the seven expressions of twelve people");
 }
 
@@ -158,7 +183,7 @@ int main(int argc, char** argv) {
               << "; fer --help and fer COMMAND --help say what there is\n";
     return 2;
   } catch (const std::exception& error) {
-    std::cerr << "fer: " << error.what() << '\n';
+    std::cerr << "fer: " << chalk::fer::message_of(error) << '\n';
     return 1;
   }
 }

@@ -10,6 +10,7 @@
 
 #include "autograd/check.h"
 #include "data/files.h"
+#include "examples/fer/fields.h"
 #include "optim/schedule.h"
 
 namespace chalk::fer {
@@ -55,20 +56,6 @@ std::string resume_command(const TrainOptions& options) {
   return shell_word(options.program) + " train --resume --out " + shell_word(options.out);
 }
 
-static Config read_config(const std::string& folder) {
-  const std::string path = folder + "/config.json";
-  std::error_code unknown;  // then reading it says what is wrong
-  check(fs::exists(path, unknown) || unknown, "there is no run to resume in ", folder,
-        ": it has no config.json; name the run's folder with --out, or leave out --resume");
-  const std::vector<std::uint8_t> text = read_file(path);
-  try {
-    return Json::parse(text.begin(), text.end()).get<Config>();
-  } catch (const Json::exception& error) {
-    fail(path, ": it does not hold a run's options (", error.what(),
-         "); restore it, or begin a new run with --init ", folder, "/last.safetensors");
-  }
-}
-
 // Nothing may be there yet, or an empty folder.
 static void check_free(const TrainOptions& options) {
   const fs::path folder = options.out;
@@ -80,14 +67,6 @@ static void check_free(const TrainOptions& options) {
        "\nor choose another folder with --out, or remove this one");
 }
 
-void create_run(const std::string& folder, const Config& config) {
-  try {
-    write_folder(folder, [&](const std::string& unfinished) { save_config(unfinished, config); });
-  } catch (const Error& error) {
-    fail(error.what(), "; choose another with --out");
-  }
-}
-
 void save_config(const std::string& folder, const Config& config) {
   write_file(folder + "/config.json", Json(config).dump(2) + "\n");
 }
@@ -96,23 +75,46 @@ void save_config(const std::string& folder, const Config& config) {
 
 static constexpr Index kMaxEpochs = 100'000, kMaxSteps = 1'000'000'000;
 
-// A NaN is within no range.
-template <typename T>
-static void check_range(const char* option, T value, T least, T most) {
-  check(value >= least && value <= most, option, " ", value, ": expected ", least, " to ", most);
+// Options are named "--augment-epochs", fields of a file "<path>: augment_epochs".
+static void check_values(const Config& config, const std::string& path = {}) {
+  const auto name = [&path](std::string field) {
+    if (!path.empty()) return path + ": " + field;
+    std::replace(field.begin(), field.end(), '_', '-');
+    return "--" + field;
+  };
+  const Recipe& recipe = config.recipe;
+  check_range(name("epochs"), recipe.epochs, Index{0}, kMaxEpochs);
+  check_range(name("augment_epochs"), recipe.augment_epochs, Index{0}, kMaxEpochs);
+  check(recipe.epochs + recipe.augment_epochs > 0, name("epochs"), " 0 and ",
+        name("augment_epochs"), " 0: nothing to do; one must be 1 or more");
+  check_range(name("batch"), recipe.batch, Index{1}, kMaxBatch);
+  check_range(name("lr"), recipe.lr, 0.0, 100.0);
+  check_range(name("weight_decay"), recipe.weight_decay, 0.0, 100.0);
+  check_range(name("warmup_epochs"), recipe.warmup_epochs, 0.0, static_cast<double>(kMaxEpochs));
+  check_range(name("seed"), config.seed, Index{0}, std::numeric_limits<Index>::max());
+  check_range(name("threads"), config.machine.threads, 0, kMaxThreads);
+  check_range(name("workers"), config.machine.workers, 0, kMaxWorkers);
+  check_range(name("train_images"), config.train_images, Index{0}, kMaxSteps);
+  ErrorScope scope(path);
+  check_sizes(config.network);
 }
 
-static void check_values(const Config& config) {
-  const Recipe& recipe = config.recipe;
-  check_range("--epochs", recipe.epochs, Index{0}, kMaxEpochs);
-  check_range("--augment-epochs", recipe.augment_epochs, Index{0}, kMaxEpochs);
-  check(recipe.epochs + recipe.augment_epochs > 0,
-        "--epochs 0 and --augment-epochs 0: nothing to do; one must be 1 or more");
-  check_range("--batch", recipe.batch, Index{1}, kMaxBatch);
-  check_range("--lr", recipe.lr, 0.0, 100.0);
-  check_range("--weight-decay", recipe.weight_decay, 0.0, 100.0);
-  check_range("--seed", config.seed, Index{0}, std::numeric_limits<Index>::max());
-  check_sizes(config.network);
+static Config read_config(const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  std::error_code unknown;  // then reading it says what is wrong
+  check(fs::exists(path, unknown) || unknown, "there is no run to resume in ", folder,
+        ": it has no config.json; name the run's folder with --out, or leave out --resume");
+  const std::vector<std::uint8_t> text = read_file(path);
+  try {
+    const Json stored = Json::parse(text.begin(), text.end());
+    const Config config = stored.get<Config>();
+    check_exact(stored, config, path);
+    check_values(config, path);
+    return config;
+  } catch (const Json::exception& error) {
+    fail(path, ": it does not hold a run's options (", error.what(),
+         "); restore it, or begin a new run with --init ", folder, "/last.safetensors");
+  }
 }
 
 // Resuming may train longer, at another pace, or on another machine, but not change what the steps
@@ -127,6 +129,18 @@ static void check_same_run(const Json& before, const Json& after) {
     check(before[value] == after[value], option, ": the run was begun with ", before[value],
           " and cannot go on with ", after[value], "; leave the option out, or begin a new run");
   }
+}
+
+static std::string absolute_path(const char* option, const std::string& path) {
+  const std::string absolute = fs::absolute(path).string();
+  try {
+    [[maybe_unused]] const std::string text = Json(absolute).dump();
+  } catch (const Json::exception&) {
+    fail(option, " ", absolute,
+         ": config.json holds names in UTF-8 only, and this is none; rename it, or make a link to "
+         "it");
+  }
+  return absolute;
 }
 
 template <typename T>
@@ -156,8 +170,9 @@ Config configure(const TrainOptions& options) {
   replace(config.machine.device, options.device);
   replace(config.machine.threads, options.threads);
   replace(config.machine.workers, options.workers);
-  if (!options.data.empty()) config.data = options.data;
-  if (!options.init.empty()) config.init = options.init;
+  // Absolute, so that the run can be resumed from any folder.
+  if (!options.data.empty()) config.data = absolute_path("--data", options.data);
+  if (!options.init.empty()) config.init = absolute_path("--init", options.init);
   check_range("--steps", options.steps.value_or(1), Index{1}, kMaxSteps);
   check_range("--save-every", options.save_every, Index{1}, kMaxSteps);
   check_values(config);

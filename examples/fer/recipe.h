@@ -80,10 +80,7 @@ std::string run_folder(const TrainOptions& options);
 // that would make a resumed run another one.
 Config configure(const TrainOptions& options);
 
-// Creates the run's folder with its config.json, both or nothing. Fails if something is there.
-void create_run(const std::string& folder, const Config& config);
-
-// Replaces the config.json.
+// Writes the config.json of a run's folder, or replaces it.
 void save_config(const std::string& folder, const Config& config);
 
 // A word as the shell reads it back.

@@ -1,25 +1,60 @@
 #include "examples/fer/setup.h"
 
+#include <condition_variable>
 #include <filesystem>
 #include <iostream>
+#include <mutex>
+#include <new>
+#include <stop_token>
+#include <system_error>
+#include <thread>
 
 #include "autograd/check.h"
 #include "autograd/cpu/parallel.h"
 #include "autograd/devices.h"
 #include "examples/fer/draw.h"
+#include "examples/fer/fields.h"
 
 namespace chalk::fer {
 
+// OpenMP ends the program where it cannot have its threads. So first start as many; fails as
+// std::thread does.
+static void try_threads(int count) {
+  std::mutex mutex;
+  std::condition_variable_any idle;
+  std::vector<std::jthread> threads;  // all there at once, until they go out of scope
+  for (int i = 0; i < count; ++i)
+    threads.emplace_back([&](std::stop_token stop) {
+      std::unique_lock lock(mutex);
+      idle.wait(lock, stop, [] { return false; });
+    });
+}
+
 Device use_machine(const Machine& machine) {
-  check(machine.threads >= 0 && machine.threads <= 1024, "--threads ", machine.threads,
-        ": expected 0 (one for each core) to 1024");
-  check(machine.workers >= 0 && machine.workers <= 256, "--workers ", machine.workers,
-        ": expected 0 to 256");
+  check_range("--threads", machine.threads, 0, kMaxThreads);
+  check_range("--workers", machine.workers, 0, kMaxWorkers);
+  check(machine.device == "cpu" || machine.device == "cuda", "--device ", machine.device,
+        ": expected cpu or cuda");
+  const Device device = machine.device == "cpu" ? Device::cpu : Device::cuda;
+  try {
+    if (device == Device::cuda) cuda_allocator();
+  } catch (const Error& error) {
+    fail("--device cuda: ", error.what(), ", here --device cpu");
+  }
   cpu::set_num_threads(machine.threads);
-  if (machine.device == "cpu") return Device::cpu;
-  check(machine.device == "cuda", "--device ", machine.device, ": expected cpu or cuda");
-  cuda_allocator();  // fails, saying why, where there is no device
-  return Device::cuda;
+  try_threads(cpu::num_threads() - 1);
+  return device;
+}
+
+std::string message_of(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr)
+    return "the memory ran out; a smaller --batch or --image-size, or fewer --threads and "
+           "--workers, need less";
+  const auto* system = dynamic_cast<const std::system_error*>(&error);
+  if (system != nullptr && system->code() == std::errc::resource_unavailable_try_again)
+    return "the system allows no more threads (" + system->code().message() +
+           "); take fewer, with --threads 1 --workers 0, or raise the limit (ulimit -u, ulimit -v)";
+  return error.what();
 }
 
 static std::string drawn_faces() {
@@ -32,7 +67,11 @@ static std::string drawn_faces() {
   } else {
     std::cout << "data:   no --data given: drawing " << draw.train_images + draw.test_images
               << " faces in " << folder << std::endl;
-    draw_dataset({folder, draw.train_images, draw.test_images, draw.seed});
+    try {
+      draw_dataset({folder, draw.train_images, draw.test_images, draw.seed});
+    } catch (const Error&) {  // or another process was faster: its faces are the same
+      if (!std::filesystem::exists(folder)) throw;
+    }
   }
   return folder;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 
 #include "autograd/check.h"
 #include "autograd/node.h"
@@ -19,12 +20,30 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr char kLast[] = "/last.safetensors", kSane[] = "/sane.safetensors",
+               kBest[] = "/best.safetensors";
+
+// A loss above this is not sane: ten times that of a network that gives each class the same
+// probability. One that only learns badly is far below.
+const double kSaneLoss = 10 * std::log(kExpressions);
+
+// Training cannot go on from here, at least not at this learning rate.
+class Diverged : public Error {
+  using Error::Error;
+};
+
 class Run {
  public:
   Run(const TrainOptions& options, const Config& config, const FaceSets& faces, Device device);
 
-  // Opens the logs; goes on from the last checkpoint if there is one.
-  void open();
+  // Creates the run's folder, with its options and the checkpoint at step 0: all or nothing.
+  void create();
+
+  // Takes over where the run's last checkpoint stands.
+  void load();
+
+  // Opens the logs, which end at the step where the run stands.
+  void open_logs();
 
   // To the recipe's end. Returns false if asked to stop before, by a signal or --steps.
   bool train();
@@ -39,6 +58,7 @@ class Run {
   void log_step(double loss, Index images);
   void log_epoch(const Evaluation& test);
   void save();
+  void keep_sane();
   DataLoaderOptions loader_options(bool training) const;
   std::string epoch_name() const;
   double train_loss() const { return state_.loss_sum / static_cast<double>(state_.images); }
@@ -46,7 +66,7 @@ class Run {
     return static_cast<double>(state_.correct) / static_cast<double>(state_.images);
   }
   Index epochs() const { return config_.recipe.epochs + config_.recipe.augment_epochs; }
-  std::string file(const char* name) const { return options_.out + "/" + name; }
+  std::string file(const char* name) const { return options_.out + name; }
 
   const TrainOptions options_;
   const Config config_;
@@ -57,6 +77,7 @@ class Run {
   std::optional<AdamW> optimizer_;  // made when the model is on its device
   DataLoader train_images_, test_images_;
   RunState state_;
+  double worst_loss_ = 0;  // of the epoch's steps so far
 
   std::optional<CsvLog> step_log_, epoch_log_;
   ProgressLine progress_;
@@ -72,20 +93,9 @@ Run::Run(const TrainOptions& options, const Config& config, const FaceSets& face
       model_(config.network.heads),
       train_images_(faces.train, loader_options(true)),
       test_images_(faces.test, loader_options(false)) {
-  if (!config.init.empty() && !fs::exists(file("last.safetensors")))
-    load_weights(config.init, model_);
+  if (!config.init.empty() && !options.resume) load_weights(config.init, model_);
   model_.to(device);
   optimizer_.emplace(model_.parameters(), AdamWOptions{.weight_decay = config.recipe.weight_decay});
-}
-
-// Weights that are not finite must not replace good ones in a checkpoint.
-void check_finite(const FerNet& model, Index step) {
-  NoGrad no_grad;
-  for (const auto& list : {model.named_parameters(), model.named_buffers()})
-    for (const Module::Named& entry : list)
-      check(!entry.tensor.is_floating() || std::isfinite(sum(entry.tensor).item()), "step ", step,
-            ": ", entry.name, " is not finite any more, training cannot go on; a smaller learning ",
-            "rate may help: --lr");
 }
 
 Index count_correct(const Tensor& logits, const Tensor& labels) {
@@ -130,8 +140,10 @@ double Run::train_step(const Batch& batch) {
   optimizer_->step();
 
   const double value = loss.item();  // waits for the device: the step ends here
-  check(std::isfinite(value), "step ", state_.step + 1, ": the loss is ", value,
-        ", training cannot go on; a smaller learning rate may help: --lr ", optimizer_->lr() / 10);
+  if (!std::isfinite(value))
+    throw Diverged(format("step %lld: the loss is %g, training cannot go on",
+                          static_cast<long long>(state_.step + 1), value));
+  worst_loss_ = std::max(state_.batch == 0 ? 0 : worst_loss_, value);
   ++state_.step;
   ++state_.batch;
   state_.images += batch.labels.numel();
@@ -152,7 +164,7 @@ bool Run::test_epoch() {
   if (accuracy > state_.best_accuracy) {
     state_.best_accuracy = accuracy;
     state_.best_epoch = state_.epoch;
-    save_weights(file("best.safetensors"), config_.network, model_, state_);
+    save_weights(file(kBest), config_.network, model_, state_);
     write_report(options_.out, test->confusion);
   }
   state_.batch = state_.images = state_.correct = 0;
@@ -180,22 +192,52 @@ DataLoaderOptions Run::loader_options(bool training) const {
 
 // ---- what is kept, what is told ----
 
-void Run::open() {
-  if (fs::exists(file("last.safetensors")))
-    state_ = load_checkpoint(file("last.safetensors"), model_, *optimizer_);
-  else
-    save();
+void Run::create() {
+  write_folder(options_.out, [this](const std::string& unfinished) {
+    save_config(unfinished, config_);
+    save_checkpoint(unfinished + kLast, config_.network, model_, *optimizer_, state_);
+  });
+}
+
+void Run::load() {
+  state_ = load_checkpoint(file(kLast), config_.network, model_, *optimizer_);
+  const Index epoch_steps = train_images_.batch_count();
+  const Index images = std::min(state_.batch * config_.recipe.batch, train_images_.image_count());
+  check(state_.batch <= epoch_steps && state_.step == state_.epoch * epoch_steps + state_.batch &&
+            state_.images == images,
+        file(kLast), ": step ", state_.step, ", epoch ", state_.epoch, ", batch ", state_.batch,
+        " and images ", state_.images, " do not fit ", epoch_steps, " steps an epoch, of ",
+        config_.recipe.batch, " images; the file is damaged or of another run");
+  if (fs::exists(file(kSane))) worst_loss_ = std::numeric_limits<double>::infinity();
+}
+
+void Run::open_logs() {
   first_step_ = state_.step;
-  step_log_.emplace(file("log.csv"), "step,epoch,loss,lr,images_per_second", state_.step);
-  epoch_log_.emplace(file("epochs.csv"),
+  step_log_.emplace(file("/log.csv"), "step,epoch,loss,lr,images_per_second", state_.step);
+  epoch_log_.emplace(file("/epochs.csv"),
                      "epoch,train_loss,test_loss,train_accuracy,test_accuracy,mean_recall,seconds",
                      state_.epoch);
 }
 
 void Run::save() {
-  check_finite(model_, state_.step);
-  save_checkpoint(file("last.safetensors"), config_.network, model_, *optimizer_, state_);
+  const std::string damaged = find_not_finite(model_.state_dict());
+  if (!damaged.empty())
+    throw Diverged(format("step %lld: %s is not finite any more, training cannot go on",
+                          static_cast<long long>(state_.step), damaged.c_str()));
+  keep_sane();
+  save_checkpoint(file(kLast), config_.network, model_, *optimizer_, state_);
+  if (worst_loss_ <= kSaneLoss) fs::remove(file(kSane));
   step_watch_.lap();  // the next step's time is its own
+}
+
+// While the loss is not sane, the last checkpoint for which it was stays beside the new ones.
+void Run::keep_sane() {
+  if (worst_loss_ <= kSaneLoss || fs::exists(file(kSane))) return;
+  write_file(file(kSane), read_file(file(kLast)));
+  progress_.print(
+      format("step %lld: the loss was %g, ten times that of guessing is %.1f; the "
+             "checkpoint before that is kept as %s",
+             static_cast<long long>(state_.step), worst_loss_, kSaneLoss, file(kSane).c_str()));
 }
 
 std::string Run::epoch_name() const {
@@ -227,10 +269,10 @@ void Run::log_epoch(const Evaluation& test) {
                          100 * train_accuracy(), test.loss, 100 * accuracy,
                          accuracy > state_.best_accuracy ? " (best)" : "") +
                   format_time(seconds));
-  write_png(file("loss.png"), draw_curves("loss", {{"train", epoch_log_->column(1)},
-                                                   {"test", epoch_log_->column(2)}}));
-  write_png(file("accuracy.png"), draw_curves("accuracy", {{"train", epoch_log_->column(3)},
-                                                           {"test", epoch_log_->column(4)}}));
+  write_png(file("/loss.png"), draw_curves("loss", {{"train", epoch_log_->column(1)},
+                                                    {"test", epoch_log_->column(2)}}));
+  write_png(file("/accuracy.png"), draw_curves("accuracy", {{"train", epoch_log_->column(3)},
+                                                            {"test", epoch_log_->column(4)}}));
 }
 
 }  // namespace
@@ -246,6 +288,29 @@ static void check_images(Config& config, const FaceSets& faces) {
   config.train_images = images;
 }
 
+// Lines of shell that bring back the last checkpoint whose loss was sane, if one is kept.
+static std::string sane_command(const std::string& run) {
+  return "mv " + shell_word(run + kSane) + ' ' + shell_word(run + kLast);
+}
+
+// What to do to go on with a run. Advises nothing that cannot work.
+static std::string how_to_go_on(const TrainOptions& options, const Config& config, bool diverged) {
+  const std::string& run = options.out;
+  const std::string smaller_lr = format(" --lr %g", config.recipe.lr / 10);
+  std::error_code unknown;
+  if (fs::exists(run + kSane, unknown))
+    return "the loss of the last checkpoint is not sane; to go on from the one before, at a "
+           "smaller "
+           "learning rate: " +
+           sane_command(run) + " && " + resume_command(options) + smaller_lr;
+  if (!fs::exists(run + kLast, unknown) || !fs::exists(run + "/config.json", unknown))
+    return "the run in " + run + " is gone, there is no going on; begin a new one";
+  if (diverged)
+    return "to go on from the last checkpoint, at a smaller learning rate: " +
+           resume_command(options) + smaller_lr;
+  return "to go on: " + resume_command(options);
+}
+
 static void print_plan(const TrainOptions& options, const Config& config, const RunState& state) {
   const Recipe& recipe = config.recipe;
   std::cout << "recipe: " << recipe.name << "\n        " << recipe.epochs << " epochs, then "
@@ -254,6 +319,7 @@ static void print_plan(const TrainOptions& options, const Config& config, const 
             << (recipe.cosine ? " after a warm-up, falling to 0 along a cosine" : "")
             << ", weight decay " << recipe.weight_decay << "\nrun:    " << options.out;
   if (state.step > 0) std::cout << ", going on after step " << state.step;
+  if (fs::exists(options.out + kSane)) std::cout << '\n' << how_to_go_on(options, config, true);
   std::cout << std::endl;
 }
 
@@ -267,8 +333,10 @@ static void print_results(const TrainOptions& options, const Config& config, con
   loss.png, accuracy.png                     curves over the epochs
   log.csv, epochs.csv                        a row a step, a row an epoch
   last.safetensors, config.json              all it takes to go on
+  lock                                       keeps a second process out while one trains
 
 )";
+  if (fs::exists(options.out + kSane)) std::cout << how_to_go_on(options, config, true) << "\n\n";
   const std::string program = shell_word(options.program);
   const std::string weights = " --weights " + shell_word(options.out + "/best.safetensors");
   const bool drawn = config.data.empty();
@@ -279,40 +347,72 @@ static void print_results(const TrainOptions& options, const Config& config, con
   if (drawn) std::cout << "  " << program << " train --data PATH/RAF-DB\n";
 }
 
-static void print_end(const TrainOptions& options, const Config& config, const FaceSets& faces,
-                      const RunState& state, bool finished) {
-  if (finished) return print_results(options, config, faces, state.best_epoch);
+static void print_stopped(const TrainOptions& options, const Config& config,
+                          const RunState& state) {
+  std::cout << "stopped after step " << state.step << "; saved in " << options.out << R"( are
+  last.safetensors, config.json   all it takes to go on
+  log.csv, epochs.csv             a row a step, a row an epoch
+)";
   if (state.best_epoch > 0)
-    std::cout << format("best:   %.2f %% of the test images, after epoch %lld\n",
-                        100 * state.best_accuracy, static_cast<long long>(state.best_epoch));
-  std::cout << "stopped after step " << state.step
-            << ", everything is saved; to go on: " << resume_command(options) << '\n';
+    std::cout << format(
+        "  best.safetensors                the weights of epoch %lld, the best: "
+        "%.2f %% of the test images\n",
+        static_cast<long long>(state.best_epoch), 100 * state.best_accuracy);
+  std::cout << how_to_go_on(options, config, false) << '\n';
+}
+
+// Where a run has no checkpoint there is no going on; it must not begin again over its best
+// weights.
+static void check_checkpoint(const std::string& run) {
+  if (fs::exists(run + kLast)) return;
+  std::string advice = "restore it, or begin a new run in another folder";
+  if (fs::exists(run + kBest))
+    advice += ", from the best weights, with --init " + shell_word(run + kBest);
+  if (fs::exists(run + kSane)) advice = "bring back the one before: " + sane_command(run);
+  fail(run, kLast, ", the checkpoint to go on from, is gone; ", advice);
+}
+
+// What a killed program was writing. Only for who has the run's lock.
+static void remove_temporary_files(const std::string& run) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(run))
+    if (entry.path().extension() == ".tmp") fs::remove(entry.path());
 }
 
 void train(const TrainOptions& given) {
   TrainOptions options = given;
   options.out = run_folder(given);
   Config config = configure(options);
+  std::optional<FileLock> lock;  // two processes must not write into one run
+  if (options.resume) {
+    lock.emplace(options.out + "/lock");
+    check_checkpoint(options.out);
+  }
   const Device device = use_machine(config.machine);
   const FaceSets faces = open_faces(config.data, true);
   check_images(config, faces);
 
   manual_seed(static_cast<std::uint64_t>(config.seed));
   Run run(options, config, faces, device);
-  if (options.resume)
+  if (options.resume) {
+    run.load();
+    remove_temporary_files(options.out);
     save_config(options.out, config);
-  else
-    create_run(options.out, config);
+  } else {
+    run.create();
+    lock.emplace(options.out + "/lock");
+  }
   catch_stop_signals();
   try {
-    run.open();
+    run.open_logs();
     if (options.summary) std::cout << run.model();
     print_plan(options, config, run.state());
-    const bool finished = run.train();
-    print_end(options, config, faces, run.state(), finished);
+    if (run.train())
+      print_results(options, config, faces, run.state().best_epoch);
+    else
+      print_stopped(options, config, run.state());
   } catch (const std::exception& error) {
-    fail(error.what(), "\nNothing that was saved is lost; to go on from the last checkpoint: ",
-         resume_command(options));
+    const bool diverged = dynamic_cast<const Diverged*>(&error) != nullptr;
+    fail(message_of(error), '\n', how_to_go_on(options, config, diverged));
   }
 }
 
