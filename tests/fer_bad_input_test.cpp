@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "autograd/check.h"
+#include "autograd/devices.h"
 #include "data/safetensors.h"
 #include "examples/fer/checkpoint.h"
 #include "tests/fer_testing.h"
@@ -49,6 +50,15 @@ TEST_CASE("command lines that are not understood") {
   refused(folder, "$FER train --batch many", "--batch", 2);
   refused(folder, "$FER train --lr fast", "--lr", 2);
   refused(folder, "$FER train --steps 1e3", "--steps", 2);
+  for (const char* number : {"''", "' 5'", "'5 '", "5.", "0x10", "1e3", "1_000", "+5", "five",
+                             "18446744073709551616", "-18446744073709551616"})
+    for (const char* option : {"--seed", "--batch", "--threads"})
+      refused(folder, std::string("$FER train ") + option + " " + number, option, 2);
+  for (const char* number : {"''", "' 0.1'", "0x1p-3", "1e-400", "1e400", "1,5", "0.1f"})
+    refused(folder, std::string("$FER train --lr ") + number, "expected a number", 2);
+  refused(folder, "$FER evaluate --weights w --batch ''", "--batch ''", 2);
+  refused(folder, "$FER predict --weights w --image-size '' face.jpg", "--image-size ''", 2);
+  refused(folder, "$FER draw --seed -1", "--seed '-1'", 2);
   refused(folder, "$FER predict face.jpg", "--weights", 2);
   refused(folder, "$FER predict --weights w.safetensors", "images", 2);
   refused(folder, "$FER evaluate", "--weights", 2);
@@ -72,6 +82,7 @@ TEST_CASE("values that make no sense") {
   refused(folder, train + " --epochs -1", "--epochs -1");
   refused(folder, train + " --epochs 0", "nothing to do");
   refused(folder, train + " --seed -1", "--seed -1");
+  refused(folder, train + " --batch 05000", "--batch 5000: expected 1 to 4096");  // not octal
   refused(folder, train + " --steps 0", "--steps 0");
   refused(folder, train + " --save-every 0", "--save-every 0");
   refused(folder, train + " --image-size 80", "--image-size 80: the network needs 81 to");
@@ -81,6 +92,11 @@ TEST_CASE("values that make no sense") {
   refused(folder, train + " --threads -1", "--threads -1");
   refused(folder, train + " --workers 1000", "--workers 1000");
   refused(folder, train + " --device abacus", "--device abacus: expected cpu or cuda");
+  if (!cuda_available())  // said before the weights, or the data set, are looked for
+    for (const char* command :
+         {"train --data none", "predict --weights none face.jpg", "evaluate --weights none"})
+      refused(folder, "$FER " + std::string(command) + " --device cuda",
+              "--device cuda: chalk was built without CUDA");
   refused(folder, "$FER evaluate --weights none --batch 0", "--batch 0: expected 1 to 4096");
   refused(folder, "$FER draw", "--out");
   refused(folder, "$FER draw --out " + (folder / "drawn") + " --train 0", "0 train");
@@ -180,12 +196,13 @@ TEST_CASE("weights of another network, or damaged") {
   *file.tensors.at("classifier.bias").mutable_data<float>() = NAN;
   write_safetensors(other, file);
   refused(folder, predict + other, "weights are damaged");
+  const std::string init =
+      "$FER train --data " + folder.faces() + " --out " + (folder / "run") + " --init " + other;
+  refused(folder, init, "classifier.bias is not finite");
   file.tensors.erase("classifier.bias");
   write_safetensors(other, file);
   refused(folder, predict + other, "missing: classifier.bias [7]");
-  refused(folder,
-          "$FER train --data " + folder.faces() + " --out " + (folder / "run") + " --init " + other,
-          "missing: classifier.bias [7]");
+  refused(folder, init, "missing: classifier.bias [7]");
   CHECK(!fs::exists(folder / "run"));
 }
 
@@ -219,14 +236,14 @@ TEST_CASE("runs that cannot be resumed") {
   refused(folder, resume, "config.json");
   write_file(config, options);
   replace_in_file(config, "\"batch\": 5", "\"batch\": 0");
-  refused(folder, resume, "--batch 0");
+  refused(folder, resume, "config.json: batch 0: expected 1 to 4096");
   write_file(config, options);
   fs::create_symlink("loop", folder / "loop");
   refused(folder, "$FER train --resume --out " + (folder / "loop"), "Too many levels");
   refused(folder, "$FER train --data " + folder.faces() + " --out " + (folder / "loop"), "loop: ");
   fs::rename(run + "/log.csv", run + "/log");
   fs::create_symlink("log.csv", run + "/log.csv");
-  refused(folder, resume, "Nothing that was saved is lost; to go on");
+  refused(folder, resume, "\nto go on: ");
   fs::rename(run + "/log", run + "/log.csv");
   CHECK(shell(folder, resume + " --steps 2").code == 0);
 }
@@ -240,8 +257,8 @@ TEST_CASE("output that cannot be written") {
 
   // The file size limit stands for a full disk. It is in blocks of 512 bytes.
   refused(folder, "ulimit -f 4000; $FER " + tiny, "last.safetensors: File too large");
-  CHECK(!fs::exists(run + "/last.safetensors"));
-  REQUIRE(shell(folder, "$FER train --resume --steps 2 --out " + run).code == 0);
+  CHECK(!fs::exists(run));
+  REQUIRE(shell(folder, "$FER " + tiny + "--steps 2").code == 0);
   const std::vector<std::uint8_t> good = read_file(run + "/last.safetensors");
   refused(folder, "ulimit -f 4000; $FER train --resume --out " + run, "--resume --out " + run);
   CHECK(read_file(run + "/last.safetensors") == good);
@@ -260,4 +277,102 @@ TEST_CASE("output that cannot be written") {
   }
   refused(folder, "$FER draw --train 50 --out " + file + "/drawn", "drawn");
   refused(folder, "$FER draw --sheet " + file + "/sheet.png", "sheet.png");
+}
+
+TEST_CASE("fields of a run's files that make no sense are named") {
+  const FerFolder folder;
+  const std::string run = folder / "run";
+  REQUIRE(shell(folder, "$FER " + tiny_run_arguments(folder, "run") + " --steps 1").code == 0);
+  const std::string resume = "$FER train --resume --out " + run;
+  const std::string config = run + "/config.json", last = run + "/last.safetensors";
+  const std::string options = read_text(config);
+  const std::tuple<const char*, const char*, const char*> fields[] = {
+      {"\"epochs\": 1", "\"epochs\": -1", "epochs -1: expected 0 to"},
+      {"\"epochs\": 1", "\"epochs\": 1.5", "epochs is 1.5, expected a whole number"},
+      {"\"batch\": 5", "\"batch\": true", "(/recipe/batch) type must be number, but is boolean"},
+      {"\"seed\": 0", "\"seed\": 18446744073709551615", "seed -1: expected 0 to"},
+      {"\"lr\": 0.001", "\"lr\": 1e999", "number overflow"},
+      {"\"warmup_epochs\": 0.0", "\"warmup_epochs\": -3", "warmup_epochs -3"},
+      {"\"threads\": 1", "\"threads\": 5000", "threads 5000: expected 0 to 1024"},
+      {"\"image_size\": 81", "\"image_size\": 20", "--image-size 20"},
+      {"\"heads\": 1", "\"heads\": 2", "a checkpoint of image_size 81 and heads 1"},
+      {"\"image_size\": 81", "\"image_size\": 82", "config.json says 82 and 1"}};
+  for (const auto& [before, after, expected] : fields) {
+    replace_in_file(config, before, after);
+    refused(folder, resume, expected);
+    write_file(config, options);
+  }
+
+  const TensorFile checkpoint = read_safetensors(last);
+  const std::tuple<const char*, const char*, const char*> states[] = {
+      {"step", "-1", "step -1: expected 0 to"},
+      {"step", "1000", "step 1000, epoch 0, batch 1"},
+      {"step", "1.5", "step is 1.5, expected a whole number"},
+      {"batch", "2", "batch 2: expected 0 to 1"},
+      {"images", "7", "step 1, epoch 0, batch 1 and images 7 do not fit 3 steps an epoch"},
+      {"correct", "6", "correct 6: expected 0 to 5"},
+      {"loss_sum", "-1.5", "loss_sum -1.5"},
+      {"best_accuracy", "2.5", "best_accuracy 2.5: expected -1 to 1"},
+      {"best_epoch", "9", "best_epoch 9: expected 0 to"},
+      {"generator_seed", "-1",
+       "generator_seed 18446744073709551615, the run's config.json says seed 0"}};
+  for (const auto& [field, value, expected] : states) {
+    TensorFile changed = checkpoint;
+    changed.metadata[field] = value;
+    write_safetensors(last, changed);
+    refused(folder, resume, "last.safetensors: " + std::string(expected));
+  }
+}
+
+TEST_CASE("runs whose checkpoint is gone or damaged are not begun again") {
+  const FerFolder folder;
+  const std::string run = folder / "run", last = run + "/last.safetensors";
+  REQUIRE(shell(folder, "$FER " + tiny_run_arguments(folder, "run") + " --steps 4").code == 0);
+  const std::string resume = "$FER train --resume --out " + run;
+  const auto best = read_file(run + "/best.safetensors");
+  const std::string log = read_text(run + "/log.csv");
+  fs::rename(last, last + ".away");
+  fs::rename(run + "/sane.safetensors", run + "/sane.safetensors.away");
+  refused(folder, resume, "last.safetensors, the checkpoint to go on from, is gone; restore it");
+  refused(folder, resume, "--init " + run + "/best.safetensors");
+  fs::rename(run + "/sane.safetensors.away", run + "/sane.safetensors");
+  refused(folder, resume, "mv " + run + "/sane.safetensors " + last);
+  CHECK(read_file(run + "/best.safetensors") == best);
+  CHECK(read_text(run + "/log.csv") == log);
+
+  TensorFile checkpoint = read_safetensors(last + ".away");
+  *checkpoint.tensors.at("model.conv1.weight").mutable_data<float>() = NAN;
+  write_safetensors(last, checkpoint);
+  const Outcome outcome = shell(folder, resume);
+  CHECK(outcome.code == 1);
+  CHECK(contains(outcome.err, "last.safetensors: conv1.weight is not finite"));
+  CHECK(!contains(outcome.err, "to go on"));
+}
+
+TEST_CASE("advice is given only where it works") {
+  const FerFolder folder;
+  const std::string run = folder / "run";
+  REQUIRE(shell(folder, "$FER " + tiny_run_arguments(folder, "run") + "--steps 1").code == 0);
+  const Outcome gone =
+      shell(folder, "$FER train --resume --epochs 1000 --out " + run + " & while ! grep -qs ^2, " +
+                        run + "/log.csv; do kill -0 $! || exit 9; sleep 0.002; done; rm -rf " +
+                        run + "; wait $!");
+  CHECK(gone.code == 1);
+  CHECK(contains(gone.err, "the run in " + run + " is gone, there is no going on"));
+  CHECK(!contains(gone.err, "--resume"));
+}
+
+TEST_CASE("what the system refuses is explained") {
+  const FerFolder folder;
+  const std::string tiny = tiny_run_arguments(folder, "run");
+  refused(folder, "$FER train --data " + folder.faces() + " --out /proc/run", "/proc/run: ");
+  refused(folder, "$FER train --out " + (folder / "run") + " --data '" + (folder / "caf\xe9") + "'",
+          "config.json holds names in UTF-8 only");
+  CHECK(!fs::exists(folder / "run"));
+#ifndef __SANITIZE_ADDRESS__  // its shadow of the memory is larger than any limit
+  refused(folder, "ulimit -v 2000000; $FER " + tiny + "--workers 256",
+          "take fewer, with --threads 1");
+  refused(folder, "ulimit -v 2000000; $FER train --threads 1024",
+          "the system allows no more threads");
+#endif
 }

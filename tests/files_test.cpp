@@ -67,6 +67,40 @@ TEST_CASE("a folder appears whole or not at all") {
   CHECK(count() == 3);
 }
 
+TEST_CASE("what killed processes left of a folder is removed, what others are at work at is not") {
+  const TemporaryFolder folder;
+  const auto fill = [&](const std::string& unfinished) {
+    write_file(unfinished + "/a", "text");
+    write_folder(folder / "faces2", [](const std::string&) {});
+    const auto not_at_work = [](const std::string&) { fail("there was no folder under work"); };
+    CHECK_THROWS_AS(write_folder(folder / "faces", not_at_work), Error);
+    CHECK(read_text(unfinished + "/a") == "text");
+  };
+  const std::string left = folder / "faces.4194304.tmp";  // a number no process has
+  fs::create_directories(left + "/DATASET");
+  for (const char* other : {"faces.tmp", "faces.x.tmp", "more.4194304.tmp"})
+    fs::create_directories(folder / other);
+  write_folder(folder / "faces", fill);
+  CHECK(!fs::exists(left));
+  CHECK(read_text(folder / "faces/a") == "text");
+  for (const char* other : {"faces.tmp", "faces.x.tmp", "more.4194304.tmp"})
+    CHECK(fs::exists(folder / other));
+}
+
+TEST_CASE("a file is kept by one at a time") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "lock";
+  const std::string expected =
+      folder.path.string() + " is in use by another process, number " + std::to_string(getpid());
+  {
+    const FileLock lock(path);
+    CHECK_THROWS_WITH_AS(FileLock{path}, doctest::Contains(expected.c_str()), Error);
+  }
+  const FileLock again(path);  // the file is there, nobody keeps it
+  CHECK(read_text(path) == std::to_string(getpid()));
+  CHECK_THROWS_WITH_AS(FileLock(folder / "none/lock"), doctest::Contains("No such file"), Error);
+}
+
 TEST_CASE("a pipe is written to, never replaced") {
   const TemporaryFolder folder;
   const std::string pipe = folder / "pipe";

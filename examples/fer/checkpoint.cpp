@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "autograd/check.h"
 #include "data/safetensors.h"
@@ -88,9 +87,9 @@ static void take_weights(const TensorFile& file, const std::string& path, FerNet
   ErrorScope scope(path);
   const StateDict of_checkpoint = with_prefix(file, "model.");
   const StateDict& weights = of_checkpoint.empty() ? file.tensors : of_checkpoint;
+  model.load_state_dict(weights);
   const std::string damaged = find_not_finite(weights);
   check(damaged.empty(), damaged, " is not finite, these weights are damaged; take others");
-  model.load_state_dict(weights);
 }
 
 void save_checkpoint(const std::string& path, const NetworkSizes& sizes, const FerNet& model,

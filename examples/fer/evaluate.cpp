@@ -8,7 +8,6 @@
 #include <numeric>
 #include <sstream>
 
-#include "autograd/check.h"
 #include "autograd/node.h"
 #include "data/files.h"
 #include "data/pictures.h"
@@ -147,8 +146,11 @@ std::vector<Probabilities> probabilities_of(const Tensor& logits) {
   const std::vector<float> values = softmax(logits).to_vector<float>();
   std::vector<Probabilities> rows(values.size() / kExpressions);
   for (std::size_t i = 0; i < values.size(); ++i) {
-    check(std::isfinite(values[i]), "the network answers ", values[i],
-          " instead of a probability: its weights are damaged; take others");
+    if (!std::isfinite(values[i]))
+      throw NotFinite(
+          format("the network answers %g instead of a probability, its weights are "
+                 "damaged or have diverged",
+                 values[i]));
     rows[i / kExpressions][i % kExpressions] = values[i];
   }
   return rows;

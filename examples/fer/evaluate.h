@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/check.h"
 #include "data/data_loader.h"
 #include "examples/fer/draw.h"
 #include "examples/fer/fer_net.h"
@@ -41,7 +42,12 @@ void write_report(const std::string& folder, const Confusion& confusion);
 
 using Probabilities = std::array<float, kExpressions>;
 
-// Of logits [images, 7]. Fails if they are not finite.
+// Numbers that have left all bounds: the weights are of no use.
+class NotFinite : public Error {
+  using Error::Error;
+};
+
+// Of logits [images, 7]. Throws NotFinite if they are not finite.
 std::vector<Probabilities> probabilities_of(const Tensor& logits);
 int most_probable(const Probabilities& probabilities);
 

@@ -2,6 +2,7 @@
 // named.
 #pragma once
 
+#define JSON_DIAGNOSTICS 1  // errors name the field
 #include <nlohmann/json.hpp>
 #include <string>
 

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <filesystem>
 #include <iostream>
-#include <limits>
 
 #include "autograd/check.h"
 #include "autograd/node.h"
@@ -27,11 +26,6 @@ constexpr char kLast[] = "/last.safetensors", kSane[] = "/sane.safetensors",
 // probability. One that only learns badly is far below.
 const double kSaneLoss = 10 * std::log(kExpressions);
 
-// Training cannot go on from here, at least not at this learning rate.
-class Diverged : public Error {
-  using Error::Error;
-};
-
 class Run {
  public:
   Run(const TrainOptions& options, const Config& config, const FaceSets& faces, Device device);
@@ -51,6 +45,12 @@ class Run {
   const RunState& state() const { return state_; }
   const FerNet& model() const { return model_; }
 
+  // Whether the loss of the last checkpoint's weights is sane. Where no step has told yet, whether
+  // the losses before it were and the run has not `diverged` since.
+  bool last_is_sane(bool diverged = false) const {
+    return last_is_sane_.value_or(worst_loss_ <= kSaneLoss && !diverged);
+  }
+
  private:
   bool train_epoch();
   bool test_epoch();
@@ -58,7 +58,7 @@ class Run {
   void log_step(double loss, Index images);
   void log_epoch(const Evaluation& test);
   void save();
-  void keep_sane();
+  void judge(double loss);
   DataLoaderOptions loader_options(bool training) const;
   std::string epoch_name() const;
   double train_loss() const { return state_.loss_sum / static_cast<double>(state_.images); }
@@ -77,7 +77,8 @@ class Run {
   std::optional<AdamW> optimizer_;  // made when the model is on its device
   DataLoader train_images_, test_images_;
   RunState state_;
-  double worst_loss_ = 0;  // of the epoch's steps so far
+  double worst_loss_ = 0;             // of the epoch's steps so far
+  std::optional<bool> last_is_sane_;  // known from the first step after the checkpoint on
 
   std::optional<CsvLog> step_log_, epoch_log_;
   ProgressLine progress_;
@@ -140,16 +141,27 @@ double Run::train_step(const Batch& batch) {
   optimizer_->step();
 
   const double value = loss.item();  // waits for the device: the step ends here
-  if (!std::isfinite(value))
-    throw Diverged(format("step %lld: the loss is %g, training cannot go on",
-                          static_cast<long long>(state_.step + 1), value));
-  worst_loss_ = std::max(state_.batch == 0 ? 0 : worst_loss_, value);
+  judge(value);
   ++state_.step;
   ++state_.batch;
   state_.images += batch.labels.numel();
   state_.correct += count_correct(logits.to(Device::cpu), batch.labels);
   state_.loss_sum += value * static_cast<double>(batch.labels.numel());
   return value;
+}
+
+// The loss tells how good the weights before the step are. Where they are the last checkpoint's, it
+// judges that too: one of an epoch in which the loss left all bounds counts as sane no more.
+void Run::judge(double loss) {
+  const double before = state_.batch == 0 ? 0 : worst_loss_;
+  worst_loss_ = std::isfinite(loss) ? std::max(before, loss) : HUGE_VAL;
+  if (!last_is_sane_) last_is_sane_ = worst_loss_ <= kSaneLoss;
+  const std::string what =
+      format("step %lld: the loss is %g", static_cast<long long>(state_.step + 1), loss);
+  if (!std::isfinite(loss)) throw NotFinite(what + ", training cannot go on");
+  if (loss > kSaneLoss && before <= kSaneLoss)
+    progress_.print(what + format("; above %.1f, ten times that of guessing, ", kSaneLoss) +
+                    "sane.safetensors stays as the checkpoint before that");
 }
 
 bool Run::test_epoch() {
@@ -193,10 +205,14 @@ DataLoaderOptions Run::loader_options(bool training) const {
 // ---- what is kept, what is told ----
 
 void Run::create() {
-  write_folder(options_.out, [this](const std::string& unfinished) {
-    save_config(unfinished, config_);
-    save_checkpoint(unfinished + kLast, config_.network, model_, *optimizer_, state_);
-  });
+  try {
+    write_folder(options_.out, [this](const std::string& unfinished) {
+      save_config(unfinished, config_);
+      save_checkpoint(unfinished + kLast, config_.network, model_, *optimizer_, state_);
+    });
+  } catch (const Error& error) {
+    fail(error.what(), "; choose another folder with --out");
+  }
 }
 
 void Run::load() {
@@ -208,7 +224,10 @@ void Run::load() {
         file(kLast), ": step ", state_.step, ", epoch ", state_.epoch, ", batch ", state_.batch,
         " and images ", state_.images, " do not fit ", epoch_steps, " steps an epoch, of ",
         config_.recipe.batch, " images; the file is damaged or of another run");
-  if (fs::exists(file(kSane))) worst_loss_ = std::numeric_limits<double>::infinity();
+  check(default_generator().seed == static_cast<std::uint64_t>(config_.seed), file(kLast),
+        ": generator_seed ", default_generator().seed, ", the run's config.json says seed ",
+        config_.seed, "; the file is damaged or of another run");
+  if (state_.images > 0) worst_loss_ = train_loss();  // at least
 }
 
 void Run::open_logs() {
@@ -222,22 +241,12 @@ void Run::open_logs() {
 void Run::save() {
   const std::string damaged = find_not_finite(model_.state_dict());
   if (!damaged.empty())
-    throw Diverged(format("step %lld: %s is not finite any more, training cannot go on",
-                          static_cast<long long>(state_.step), damaged.c_str()));
-  keep_sane();
+    throw NotFinite(format("step %lld: %s is not finite any more, training cannot go on",
+                           static_cast<long long>(state_.step), damaged.c_str()));
+  if (last_is_sane_.value_or(false)) write_file(file(kSane), read_file(file(kLast)));
   save_checkpoint(file(kLast), config_.network, model_, *optimizer_, state_);
-  if (worst_loss_ <= kSaneLoss) fs::remove(file(kSane));
+  last_is_sane_.reset();
   step_watch_.lap();  // the next step's time is its own
-}
-
-// While the loss is not sane, the last checkpoint for which it was stays beside the new ones.
-void Run::keep_sane() {
-  if (worst_loss_ <= kSaneLoss || fs::exists(file(kSane))) return;
-  write_file(file(kSane), read_file(file(kLast)));
-  progress_.print(
-      format("step %lld: the loss was %g, ten times that of guessing is %.1f; the "
-             "checkpoint before that is kept as %s",
-             static_cast<long long>(state_.step), worst_loss_, kSaneLoss, file(kSane).c_str()));
 }
 
 std::string Run::epoch_name() const {
@@ -294,17 +303,17 @@ static std::string sane_command(const std::string& run) {
 }
 
 // What to do to go on with a run. Advises nothing that cannot work.
-static std::string how_to_go_on(const TrainOptions& options, const Config& config, bool diverged) {
+static std::string how_to_go_on(const TrainOptions& options, const Config& config,
+                                bool last_is_sane, bool diverged = false) {
   const std::string& run = options.out;
   const std::string smaller_lr = format(" --lr %g", config.recipe.lr / 10);
   std::error_code unknown;
-  if (fs::exists(run + kSane, unknown))
-    return "the loss of the last checkpoint is not sane; to go on from the one before, at a "
-           "smaller "
-           "learning rate: " +
-           sane_command(run) + " && " + resume_command(options) + smaller_lr;
   if (!fs::exists(run + kLast, unknown) || !fs::exists(run + "/config.json", unknown))
     return "the run in " + run + " is gone, there is no going on; begin a new one";
+  if (!last_is_sane && fs::exists(run + kSane, unknown))
+    return "last.safetensors has diverged; to go on from the last checkpoint whose loss was sane, "
+           "at a smaller learning rate: " +
+           sane_command(run) + " && " + resume_command(options) + smaller_lr;
   if (diverged)
     return "to go on from the last checkpoint, at a smaller learning rate: " +
            resume_command(options) + smaller_lr;
@@ -319,7 +328,6 @@ static void print_plan(const TrainOptions& options, const Config& config, const 
             << (recipe.cosine ? " after a warm-up, falling to 0 along a cosine" : "")
             << ", weight decay " << recipe.weight_decay << "\nrun:    " << options.out;
   if (state.step > 0) std::cout << ", going on after step " << state.step;
-  if (fs::exists(options.out + kSane)) std::cout << '\n' << how_to_go_on(options, config, true);
   std::cout << std::endl;
 }
 
@@ -333,10 +341,10 @@ static void print_results(const TrainOptions& options, const Config& config, con
   loss.png, accuracy.png                     curves over the epochs
   log.csv, epochs.csv                        a row a step, a row an epoch
   last.safetensors, config.json              all it takes to go on
+  sane.safetensors                           the checkpoint before, should the run diverge
   lock                                       keeps a second process out while one trains
 
 )";
-  if (fs::exists(options.out + kSane)) std::cout << how_to_go_on(options, config, true) << "\n\n";
   const std::string program = shell_word(options.program);
   const std::string weights = " --weights " + shell_word(options.out + "/best.safetensors");
   const bool drawn = config.data.empty();
@@ -347,10 +355,10 @@ static void print_results(const TrainOptions& options, const Config& config, con
   if (drawn) std::cout << "  " << program << " train --data PATH/RAF-DB\n";
 }
 
-static void print_stopped(const TrainOptions& options, const Config& config,
-                          const RunState& state) {
+static void print_stopped(const TrainOptions& options, const RunState& state) {
   std::cout << "stopped after step " << state.step << "; saved in " << options.out << R"( are
   last.safetensors, config.json   all it takes to go on
+  sane.safetensors                the checkpoint before
   log.csv, epochs.csv             a row a step, a row an epoch
 )";
   if (state.best_epoch > 0)
@@ -358,7 +366,6 @@ static void print_stopped(const TrainOptions& options, const Config& config,
         "  best.safetensors                the weights of epoch %lld, the best: "
         "%.2f %% of the test images\n",
         static_cast<long long>(state.best_epoch), 100 * state.best_accuracy);
-  std::cout << how_to_go_on(options, config, false) << '\n';
 }
 
 // Where a run has no checkpoint there is no going on; it must not begin again over its best
@@ -406,13 +413,18 @@ void train(const TrainOptions& given) {
     run.open_logs();
     if (options.summary) std::cout << run.model();
     print_plan(options, config, run.state());
-    if (run.train())
+    if (!run.last_is_sane()) std::cout << how_to_go_on(options, config, false) << std::endl;
+    const bool finished = run.train();
+    if (finished)
       print_results(options, config, faces, run.state().best_epoch);
     else
-      print_stopped(options, config, run.state());
+      print_stopped(options, run.state());
+    if (!finished || !run.last_is_sane())
+      std::cout << how_to_go_on(options, config, run.last_is_sane()) << '\n';
   } catch (const std::exception& error) {
-    const bool diverged = dynamic_cast<const Diverged*>(&error) != nullptr;
-    fail(message_of(error), '\n', how_to_go_on(options, config, diverged));
+    const bool diverged = dynamic_cast<const NotFinite*>(&error) != nullptr;
+    fail(message_of(error), '\n',
+         how_to_go_on(options, config, run.last_is_sane(diverged), diverged));
   }
 }
 
