@@ -170,7 +170,8 @@ void write_folder(const std::string& folder, const std::function<void(const std:
 
 FileLock::FileLock(const std::string& path)
     : file_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-  if (file_ < 0) fail("cannot write ", path, ": ", reason(errno));
+  if (file_ < 0)
+    fail("cannot write ", path, ": ", reason(errno), "; may its folder be written to?");
   if (kept_by_another(file_)) {
     char process[16] = {};
     const bool known = read(file_, process, sizeof process - 1) > 0;

@@ -54,10 +54,13 @@ TEST_CASE("command lines that are not understood") {
                              "18446744073709551616", "-18446744073709551616"})
     for (const char* option : {"--seed", "--batch", "--threads"})
       refused(folder, std::string("$FER train ") + option + " " + number, option, 2);
-  for (const char* number : {"''", "' 0.1'", "0x1p-3", "1e-400", "1e400", "1,5", "0.1f"})
+  for (const char* number : {"' 0.1'", "0x1p-3", "1e-400", "1e400", "1,5", "0.1f"})
     refused(folder, std::string("$FER train --lr ") + number, "expected a number", 2);
-  refused(folder, "$FER evaluate --weights w --batch ''", "--batch ''", 2);
-  refused(folder, "$FER predict --weights w --image-size '' face.jpg", "--image-size ''", 2);
+  refused(folder, "$FER evaluate --weights w --batch ''", "--batch: its value is empty", 2);
+  refused(folder, "$FER predict --weights w --image-size '' face.jpg", "--image-size: its value",
+          2);
+  refused(folder, "$FER train --data ''", "--data: its value is empty", 2);
+  refused(folder, "$FER train --out ''", "--out: its value is empty", 2);
   refused(folder, "$FER draw --seed -1", "--seed '-1'", 2);
   refused(folder, "$FER predict face.jpg", "--weights", 2);
   refused(folder, "$FER predict --weights w.safetensors", "images", 2);
@@ -322,6 +325,10 @@ TEST_CASE("fields of a run's files that make no sense are named") {
     write_safetensors(last, changed);
     refused(folder, resume, "last.safetensors: " + std::string(expected));
   }
+  TensorFile changed = checkpoint;
+  *changed.tensors.at("optimizer.step").mutable_data<Index>() = -1;
+  write_safetensors(last, changed);
+  refused(folder, resume, "last.safetensors: optimizer.step -1: expected 0 to 1");
 }
 
 TEST_CASE("runs whose checkpoint is gone or damaged are not begun again") {

@@ -384,7 +384,7 @@ TEST_CASE("of a run that diverges a checkpoint from before stays, and the run go
   const Outcome diverged = shell(folder, resume + " --lr 10 --save-every 1 --steps 6");
   CHECK_MESSAGE(diverged.code == 0, diverged.err);
   CHECK(contains(diverged.out, "step 4: the loss is "));
-  CHECK(contains(diverged.out, "sane.safetensors stays as the checkpoint before that"));
+  CHECK(contains(diverged.out, "sane.safetensors stays the checkpoint before that"));
   CHECK(read_file(sane) == good);
   CHECK(read_file(last) != good);
 

@@ -105,22 +105,21 @@ void save_checkpoint(const std::string& path, const NetworkSizes& sizes, const F
 }
 
 static void check_values(const RunState& state, const std::string& path) {
-  constexpr Index most = std::numeric_limits<Index>::max();
   const auto check_count = [&](const char* field, Index value, Index limit) {
     check_range(path + ": " + field, value, Index{0}, limit);
   };
-  check_count("step", state.step, most);
+  check_count("step", state.step, kMaxSteps);
   check_count("epoch", state.epoch, state.step);
   check_count("batch", state.batch, state.step);
-  check_count("images", state.images, most);
+  check_count("images", state.images, kMaxSteps);
   check_count("correct", state.correct, state.images);
   check_count("best_epoch", state.best_epoch, state.epoch);
   check_range(path + ": loss_sum", state.loss_sum, 0.0, std::numeric_limits<double>::max());
   check_range(path + ": best_accuracy", state.best_accuracy, -1.0, 1.0);
 }
 
-RunState load_checkpoint(const std::string& path, const NetworkSizes& sizes, FerNet& model,
-                         Optimizer& optimizer) {
+RunState load_checkpoint(const std::string& path, FerNet& model, Optimizer& optimizer,
+                         const std::optional<NetworkSizes>& sizes) {
   const TensorFile file = read_safetensors(path);
   const Json metadata = from_metadata(file.metadata);
   RunState state;
@@ -136,13 +135,16 @@ RunState load_checkpoint(const std::string& path, const NetworkSizes& sizes, Fer
   }
   check_exact(metadata, run_metadata(state, generator), path);
   check_values(state, path);
-  check(saved.image_size == sizes.image_size && saved.heads == sizes.heads, path,
-        ": a checkpoint of image_size ", saved.image_size, " and heads ", saved.heads,
-        ", the run's config.json says ", sizes.image_size, " and ", sizes.heads,
-        "; it is of another run");
+  if (sizes)
+    check(saved.image_size == sizes->image_size && saved.heads == sizes->heads, path,
+          ": a checkpoint of image_size ", saved.image_size, " and heads ", saved.heads,
+          ", the run's config.json says ", sizes->image_size, " and ", sizes->heads,
+          "; it is of another run");
   take_weights(file, path, model);
   ErrorScope scope(path);
   optimizer.load_state(with_prefix(file, "optimizer."));
+  for (Index count : optimizer.state().at("step").to_vector<Index>())
+    check_range("optimizer.step", count, Index{0}, state.step);
   default_generator() = generator;
   return state;
 }

@@ -27,6 +27,8 @@ struct NetworkSizes {
 // Fails, naming the option, if no network can have these sizes.
 void check_sizes(const NetworkSizes& sizes);
 
+inline constexpr Index kMaxSteps = 1'000'000'000;  // of a run
+
 // Where a run stands.
 struct RunState {
   Index step = 0;   // optimiser steps done
@@ -44,10 +46,10 @@ void save_checkpoint(const std::string& path, const NetworkSizes& sizes, const F
                      Optimizer& optimizer, const RunState& state);
 
 // Restores the model, the optimiser and default_generator(). Fails, naming the file and the field
-// or tensor, if the file is damaged, of a network of other sizes, or its weights are not finite;
-// the model may then hold the file's weights already.
-RunState load_checkpoint(const std::string& path, const NetworkSizes& sizes, FerNet& model,
-                         Optimizer& optimizer);
+// or tensor, if the file is damaged, of another network or not of these sizes, or if its weights
+// are not finite; the model may then hold the file's weights already.
+RunState load_checkpoint(const std::string& path, FerNet& model, Optimizer& optimizer,
+                         const std::optional<NetworkSizes>& sizes = {});
 
 // The name of a tensor that holds an infinity or a NaN, or "".
 std::string find_not_finite(const StateDict& weights);

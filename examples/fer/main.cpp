@@ -157,6 +157,13 @@ void run(int argc, char** argv) {
   add_evaluate(app, evaluate_options);
   add_predict(app, predict_options);
   add_draw(app, draw_options, sheet);
+  // --data "$DATA" where there is no such variable must not mean that no --data is given.
+  const auto is_given = [](const std::string& text) {
+    return text.empty() ? std::string("its value is empty") : std::string();
+  };
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; }))
+    for (CLI::Option* option : command->get_options())
+      option->check(is_given);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {

@@ -60,6 +60,8 @@ static void check_free(const TrainOptions& options) {
   const fs::path folder = options.out;
   std::error_code unknown;  // then creating the run says what is wrong
   if (!fs::exists(folder, unknown) || fs::is_empty(folder, unknown)) return;
+  check(!unknown, "cannot look into ", folder.string(), ": ", unknown.message(),
+        "; choose another folder with --out");
   check(fs::exists(folder / "config.json", unknown), folder.string(),
         " exists already and is no run; choose another folder with --out");
   fail("there is a run in ", folder.string(), " already; go on with it: ", resume_command(options),
@@ -72,7 +74,7 @@ void save_config(const std::string& folder, const Config& config) {
 
 // ---- options ----
 
-static constexpr Index kMaxEpochs = 100'000, kMaxSteps = 1'000'000'000;
+static constexpr Index kMaxEpochs = 100'000;
 
 // Options are named "--augment-epochs", fields of a file "<path>: augment_epochs".
 static void check_values(const Config& config, const std::string& path = {}) {

@@ -160,8 +160,9 @@ void Run::judge(double loss) {
       format("step %lld: the loss is %g", static_cast<long long>(state_.step + 1), loss);
   if (!std::isfinite(loss)) throw NotFinite(what + ", training cannot go on");
   if (loss > kSaneLoss && before <= kSaneLoss)
-    progress_.print(what + format("; above %.1f, ten times that of guessing, ", kSaneLoss) +
-                    "sane.safetensors stays as the checkpoint before that");
+    progress_.print(what + format(", above ten times that of guessing (%.1f): until the next epoch "
+                                  "sane.safetensors stays the checkpoint before that",
+                                  kSaneLoss));
 }
 
 bool Run::test_epoch() {
@@ -216,10 +217,10 @@ void Run::create() {
 }
 
 void Run::load() {
-  state_ = load_checkpoint(file(kLast), config_.network, model_, *optimizer_);
+  state_ = load_checkpoint(file(kLast), model_, *optimizer_, config_.network);
   const Index epoch_steps = train_images_.batch_count();
   const Index images = std::min(state_.batch * config_.recipe.batch, train_images_.image_count());
-  check(state_.batch <= epoch_steps && state_.step == state_.epoch * epoch_steps + state_.batch &&
+  check(state_.step == state_.epoch * epoch_steps + state_.batch && state_.batch <= epoch_steps &&
             state_.images == images,
         file(kLast), ": step ", state_.step, ", epoch ", state_.epoch, ", batch ", state_.batch,
         " and images ", state_.images, " do not fit ", epoch_steps, " steps an epoch, of ",
@@ -297,7 +298,7 @@ static void check_images(Config& config, const FaceSets& faces) {
   config.train_images = images;
 }
 
-// Lines of shell that bring back the last checkpoint whose loss was sane, if one is kept.
+// A line of shell that brings back the last checkpoint whose loss was sane.
 static std::string sane_command(const std::string& run) {
   return "mv " + shell_word(run + kSane) + ' ' + shell_word(run + kLast);
 }
@@ -358,7 +359,6 @@ static void print_results(const TrainOptions& options, const Config& config, con
 static void print_stopped(const TrainOptions& options, const RunState& state) {
   std::cout << "stopped after step " << state.step << "; saved in " << options.out << R"( are
   last.safetensors, config.json   all it takes to go on
-  sane.safetensors                the checkpoint before
   log.csv, epochs.csv             a row a step, a row an epoch
 )";
   if (state.best_epoch > 0)

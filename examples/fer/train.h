@@ -10,9 +10,8 @@ namespace chalk::fer {
 //   log.csv, epochs.csv  a row for each step, and for each epoch
 //   best.safetensors     the weights that were best on the test images so far, for anyone to use
 //   last.safetensors     the checkpoint: all it takes to go on
-//   sane.safetensors     the last checkpoint but one; from when the loss leaves all bounds (ten
-//   times
-//                        that of guessing, or no number) the last one of before that, to go back to
+//   sane.safetensors     the checkpoint before; when the loss leaves all bounds (ten times that of
+//                        guessing, or no number) the last from before that, to go back to
 //   lock                 kept by the process that trains; a second one is refused
 //   loss.png, accuracy.png      curves over the epochs
 //   report.txt, confusion.csv, confusion.png   how the best epoch did on the test images
