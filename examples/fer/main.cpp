@@ -4,7 +4,7 @@
 #include <charconv>
 #include <csignal>
 #include <iostream>
-#include <optional>
+#include <type_traits>
 
 #include "autograd/check.h"
 #include "examples/fer/draw.h"
