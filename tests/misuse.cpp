@@ -47,8 +47,21 @@ int rows = 0, failures = 0;
 
 // ---- a row ----
 
-using Call = std::function<void()>;
-using Words = std::vector<std::string_view>;
+using Words = std::initializer_list<std::string_view>;
+
+// A function that outlives its use: hundreds of std::function take the compiler twice as long.
+class Call {
+ public:
+  template <typename Function>
+  Call(const Function& function)
+      : address_(&function),
+        call_([](const void* address) { (*static_cast<const Function*>(address))(); }) {}
+  void operator()() const { call_(address_); }
+
+ private:
+  const void* address_;
+  void (*call_)(const void* address);
+};
 
 // What the child does: its last words go to the parent.
 std::string outcome(const Call& call) {
@@ -78,7 +91,7 @@ std::string outcome_of(pid_t child, int pipe) {
 }
 
 // Fails unless the outcome of the call is `start` and what contains all of the words.
-void expect(const Call& call, std::string_view start, const Words& words, int line) {
+void expect(const Call& call, std::string_view start, Words words, int line) {
   int pipes[2];
   check(pipe(pipes) == 0, "misuse: cannot open a pipe");
   const pid_t child = fork();
@@ -105,7 +118,7 @@ void expect(const Call& call, std::string_view start, const Words& words, int li
   std::cout << std::endl;
 }
 
-void fails(const Words& words, const Call& call, int line = __builtin_LINE()) {
+void fails(Words words, const Call& call, int line = __builtin_LINE()) {
   expect(call, "Error: ", words, line);
 }
 
@@ -1222,7 +1235,6 @@ void file_rows() {
   fails({"cannot write"}, [] { write_file("/no such folder/x", "text"); });
   fails({"cannot write"}, [] { write_file("/", "text"); });
   fails({"cannot create"}, [] { write_folder("", [](const std::string&) {}); });
-  fails({"cannot create"}, [] { write_folder("never", nullptr); });
   fails({"quality 0"}, [] { write_jpeg("never.jpg", grey_image(2, 2), 0); });
   fails({"quality 101"}, [] { write_jpeg("never.jpg", grey_image(2, 2), 101); });
   fails({"cannot write", "0 x 0"}, [] { write_jpeg("never.jpg", {}); });

@@ -33,14 +33,14 @@ static std::map<std::string, std::string> to_metadata(const Json& values) {
 }
 
 // What is no number stays a string, unparsed where it is too long for one: a file may nest JSON as
-// deep as it likes. So does what should be an integer and is none, or too large for 64 bits.
+// deep as it likes. So does what is too large for 64 bits and should be an integer.
 static Json from_metadata(const std::map<std::string, std::string>& metadata) {
   Json values = Json::object();
   for (const auto& [key, text] : metadata) {
     const Json value = text.size() <= 32 ? Json::parse(text, nullptr, false) : Json();
-    const bool may_be_fraction = key == "loss_sum" || key.ends_with("accuracy");
-    const bool is_taken = value.is_number_integer() || (value.is_number() && may_be_fraction);
-    values[key] = is_taken ? value : Json(text);
+    const bool may_be_large = key == "loss_sum";  // the others become integers
+    const bool fits = value.is_number() && (may_be_large || std::abs(value.get<double>()) < 0x1p62);
+    values[key] = value.is_number_integer() || fits ? value : Json(text);
   }
   return values;
 }
