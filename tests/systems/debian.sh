@@ -17,13 +17,14 @@ fail() {
 }
 
 case "$suite" in
-  bookworm | trixie) distribution=Debian script=sid components=main keys=debian-archive-keyring ;;
-  noble) distribution=Ubuntu script=gutsy components=main,universe keys=ubuntu-archive-keyring ;;
+  bookworm | trixie) distribution=Debian script=sid components=main keys=debian ;;
+  noble) distribution=Ubuntu script=gutsy components=main,universe keys=ubuntu ;;
   *) fail "not a release this script knows" ;;
 esac
 [ "$(id -u)" = 0 ] || fail "it needs root"
 command -v debootstrap >/dev/null || fail "it needs debootstrap"
-[ -f "/usr/share/keyrings/$keys.gpg" ] || fail "it needs $distribution's keys (package $keys)"
+keyring=/usr/share/keyrings/$keys-archive-keyring.gpg
+[ -f "$keyring" ] || fail "it needs $distribution's keys, $keyring"
 unshare --mount --pid --fork true || fail "this machine lets root mount nothing"
 
 # ---- the bare tree ----
@@ -43,8 +44,8 @@ else
     mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
       awk -v label="$distribution" '$1 == label && !found++ { print $2 }')
   fi
-  debootstrap --variant=minbase --force-check-gpg --components="$components" "$suite" "$tree" \
-    "$mirror" "$script" >"$work/log" 2>&1 ||
+  debootstrap --variant=minbase --components="$components" --keyring="$keyring" \
+    --force-check-gpg "$suite" "$tree" "$mirror" "$script" >"$work/log" 2>&1 ||
     { tail "$work/log" >&2; fail "debootstrap failed${mirror:+ with $mirror}"; }
   tar -C "$tree" -cf "$work/tar" .
   mv "$work/tar" "$kept"
@@ -68,6 +69,7 @@ inside() {
 }
 inside ./chalk test
 inside cmake --build --preset release --target benchmarks
-inside env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends clang libomp-dev >/dev/null
+inside env DEBIAN_FRONTEND=noninteractive \
+  apt-get install -y -qq --no-install-recommends clang libomp-dev >/dev/null
 inside cmake --preset clang
 inside cmake --build --preset clang --target all benchmarks
