@@ -134,8 +134,7 @@ static Tensor composed_cbam(const Tensor& x, const Tensor& residual, const CbamP
 Tensor batch_norm_cbam(const Tensor& x, const Tensor& residual, const CbamParameters& parameters,
                        RunningStatistics running, const BatchNormOptions& options) {
   const CbamSizes sizes = checked_sizes(x, parameters, residual);
-  check_batch_norm("batch_norm_cbam", x, parameters.gamma, parameters.beta, running,
-                   options);
+  check_batch_norm("batch_norm_cbam", x, parameters.gamma, parameters.beta, running, options);
   check(x.numel() > 0, "batch_norm_cbam: the input is empty, shape ", x.shape());
   if (!fusion_enabled()) return composed_cbam(x, residual, parameters, running, options);
   const BatchNormState norm = batch_norm_state(x, running, options);
