@@ -30,15 +30,16 @@ std::string reason(int error) {
 }
 
 // Returns 0, or the errno of the step that failed.
-int write_all(const std::string& path, std::span<const std::uint8_t> bytes) {
+int write_all(const std::string& path, std::span<const std::span<const std::uint8_t>> pieces) {
   const Descriptor file{open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
   if (file.number < 0) return errno;
-  while (!bytes.empty()) {
-    const ssize_t written = write(file.number, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return errno;
-    bytes = bytes.subspan(static_cast<std::size_t>(written));
-  }
+  for (std::span<const std::uint8_t> bytes : pieces)
+    while (!bytes.empty()) {
+      const ssize_t written = write(file.number, bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return errno;
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
   return fsync(file.number) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: a pipe or a terminal
 }
 
@@ -96,20 +97,27 @@ std::vector<std::uint8_t> read_file(const std::string& path) {
   return bytes;
 }
 
-void write_file(const std::string& path, std::span<const std::uint8_t> bytes) {
+void write_file(const std::string& path, std::span<const std::span<const std::uint8_t>> pieces) {
   const bool replace = !is_device(path);
   const std::string written = replace ? path + ".tmp" : path;
-  int error = write_all(written, bytes);
+  int error = write_all(written, pieces);
   if (error == 0 && replace && std::rename(written.c_str(), path.c_str()) != 0) error = errno;
   if (error != 0) {
     if (replace) unlink(written.c_str());
-    fail("cannot write ", path, ": ", reason(error), " (", bytes.size(),
+    std::size_t size = 0;
+    for (const std::span<const std::uint8_t> bytes : pieces)
+      size += bytes.size();
+    fail("cannot write ", path, ": ", reason(error), " (", size,
          " bytes); check that the folder exists, may be written to and has room");
   }
   // The new name is on the disk only once the folder is; where that cannot be asked for, no harm.
   const std::string folder = std::filesystem::path(path).parent_path().string();
   const Descriptor directory{open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC)};
   if (directory.number >= 0) fsync(directory.number);
+}
+
+void write_file(const std::string& path, std::span<const std::uint8_t> bytes) {
+  write_file(path, std::span(&bytes, 1));
 }
 
 void write_file(const std::string& path, std::string_view text) {

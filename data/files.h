@@ -42,6 +42,9 @@ std::vector<std::uint8_t> read_file(const std::string& path);
 void write_file(const std::string& path, std::span<const std::uint8_t> bytes);
 void write_file(const std::string& path, std::string_view text);
 
+// The same, of bytes that lie in pieces: one after the other.
+void write_file(const std::string& path, std::span<const std::span<const std::uint8_t>> pieces);
+
 // Creates a folder with what `fill` writes into the one it is given, as one step: that one is
 // called <folder>.<process>.tmp until all of it is written. Fails, leaving nothing, if there is
 // something of this name already (an empty folder may be) or it cannot be written. Removes what

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -179,20 +178,23 @@ TensorFile read_safetensors(const std::string& path) {
 void write_safetensors(const std::string& path, const TensorFile& file) {
   Json header = Json::object();
   if (!file.metadata.empty()) header[kMetadata] = file.metadata;
-  std::vector<std::uint8_t> data;
+  std::vector<Tensor> tensors;  // on the CPU, where the file's pieces are parts of them
+  std::vector<std::span<const std::uint8_t>> pieces(2);  // first the header and its length
+  std::size_t begin = 0;
   // The wide types first: then every tensor begins at a multiple of its element size.
   for (const Index width : {8, 4, 1}) {
     for (const auto& [name, tensor] : file.tensors) {
       check(name != kMetadata && tensor.defined(), "cannot write ", path, ": \"", name, "\" is ",
             tensor.defined() ? "reserved for metadata; rename it" : "undefined; leave it out");
       if (size_of(tensor.dtype()) != width) continue;
-      const Tensor here = tensor.to(Device::cpu);
-      const auto* elements = static_cast<const std::uint8_t*>(here.storage()->data());
-      const std::size_t begin = data.size();
-      data.insert(data.end(), elements, elements + here.numel() * width);
+      tensors.push_back(tensor.to(Device::cpu));
+      const auto* elements = static_cast<const std::uint8_t*>(tensors.back().storage()->data());
+      const auto size = static_cast<std::size_t>(tensor.numel() * width);
+      pieces.emplace_back(elements, size);
       header[name] = {{"dtype", name_in_file(tensor.dtype())},
                       {"shape", tensor.shape()},
-                      {"data_offsets", {begin, data.size()}}};
+                      {"data_offsets", {begin, begin + size}}};
+      begin += size;
     }
   }
   std::string text;
@@ -206,11 +208,9 @@ void write_safetensors(const std::string& path, const TensorFile& file) {
   const std::uint64_t header_bytes = text.size();
   check(header_bytes <= kMaxHeaderBytes, "cannot write ", path, ": names and metadata take ",
         header_bytes, " bytes, the limit is ", kMaxHeaderBytes);
-  std::vector<std::uint8_t> bytes(kLengthBytes);
-  std::memcpy(bytes.data(), &header_bytes, kLengthBytes);
-  bytes.insert(bytes.end(), text.begin(), text.end());
-  bytes.insert(bytes.end(), data.begin(), data.end());
-  write_file(path, bytes);
+  pieces[0] = {reinterpret_cast<const std::uint8_t*>(&header_bytes), kLengthBytes};
+  pieces[1] = {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+  write_file(path, pieces);
 }
 
 }  // namespace chalk
