@@ -123,4 +123,12 @@ std::map<std::string, Tensor> AdamW::state() {
   return result;
 }
 
+void AdamW::load_state(const std::map<std::string, Tensor>& saved) {
+  const auto steps = saved.find("step");
+  if (steps != saved.end() && steps->second.defined())
+    for (Index count : steps->second.to(DType::int64).to_vector<Index>())
+      check(count >= 0, "AdamW: step is ", count, " in the saved state, expected 0 or more");
+  Optimizer::load_state(saved);
+}
+
 }  // namespace chalk

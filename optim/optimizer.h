@@ -85,6 +85,7 @@ class AdamW : public Optimizer {
   AdamW(std::vector<Tensor> parameters, const AdamWOptions& options = {});
   void step() override;
   std::map<std::string, Tensor> state() override;
+  void load_state(const std::map<std::string, Tensor>& state) override;  // counts: 0 or more
 
  private:
   AdamWOptions options_;

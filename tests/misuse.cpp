@@ -1053,6 +1053,12 @@ void optimizer_rows() {
     state["0.m"] = Tensor();
     adam.load_state(state);
   });
+  fails({"AdamW", "step is -1"}, [=] {
+    AdamW adam(parameters());
+    auto state = adam.state();
+    state["step"] = Tensor::full(state["step"].shape(), -1, DType::int64);
+    adam.load_state(state);
+  });
   works([=] {
     AdamW adam(parameters());
     adam.load_state(adam.state());
