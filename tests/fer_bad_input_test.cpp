@@ -95,7 +95,7 @@ TEST_CASE("values that make no sense") {
   refused(folder, train + " --heads 0", "--heads 0");
   refused(folder, train + " --threads -1", "--threads -1");
   refused(folder, train + " --workers 1000", "--workers 1000");
-  refused(folder, train + " --device abacus", "--device abacus: expected cpu or cuda");
+  refused(folder, train + " --device abacus", "--device abacus: there is no device called");
   if (!cuda_available())  // said before the weights, or the data set, are looked for
     for (const char* command :
          {"train --data none", "predict --weights none face.jpg", "evaluate --weights none"})
@@ -319,17 +319,23 @@ TEST_CASE("fields of a run's files that make no sense are named") {
       {"best_accuracy", "2.5", "best_accuracy 2.5: expected -1 to 1"},
       {"best_epoch", "9", "best_epoch 9: expected 0 to"},
       {"generator_seed", "-1",
-       "generator_seed 18446744073709551615, the run's config.json says seed 0"}};
+       "generator_seed 18446744073709551615, the run's config.json says seed 0"},
+      {"generator_seed", "-1.5",
+       "this is no checkpoint of a run ([json.exception.type_error.302] (/generator_seed)"}};
   for (const auto& [field, value, expected] : states) {
     TensorFile changed = checkpoint;
     changed.metadata[field] = value;
     write_safetensors(last, changed);
     refused(folder, resume, "last.safetensors: " + std::string(expected));
   }
-  TensorFile changed = checkpoint;
-  *changed.tensors.at("optimizer.step").mutable_data<Index>() = -1;
-  write_safetensors(last, changed);
-  refused(folder, resume, "last.safetensors: optimizer.step -1: expected 0 to 1");
+  const std::pair<Index, const char*> counts[] = {{-1, "AdamW: step is -1"},
+                                                  {2, "optimizer.step 2: expected 0 to 1"}};
+  for (const auto& [count, expected] : counts) {
+    TensorFile changed = checkpoint;
+    *changed.tensors.at("optimizer.step").mutable_data<Index>() = count;
+    write_safetensors(last, changed);
+    refused(folder, resume, "last.safetensors: " + std::string(expected));
+  }
 }
 
 TEST_CASE("runs whose checkpoint is gone or damaged are not begun again") {

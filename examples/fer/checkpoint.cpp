@@ -33,13 +33,15 @@ static std::map<std::string, std::string> to_metadata(const Json& values) {
 }
 
 // What is no number stays a string, unparsed where it is too long for one: a file may nest JSON as
-// deep as it likes. So does what is too large for 64 bits and should be an integer.
+// deep as it likes. So does what should be an integer, some without a sign, and is out of its
+// type's range.
 static Json from_metadata(const std::map<std::string, std::string>& metadata) {
   Json values = Json::object();
   for (const auto& [key, text] : metadata) {
     const Json value = text.size() <= 32 ? Json::parse(text, nullptr, false) : Json();
-    const bool may_be_large = key == "loss_sum";  // the others become integers
-    const bool fits = value.is_number() && (may_be_large || std::abs(value.get<double>()) < 0x1p62);
+    const bool is_real = key == "loss_sum" || key == "best_accuracy";  // the others become integers
+    const double number = value.is_number() ? value.get<double>() : NAN;
+    const bool fits = value.is_number() && (is_real || (number > -1 && number < 0x1p62));
     values[key] = value.is_number_integer() || fits ? value : Json(text);
   }
   return values;

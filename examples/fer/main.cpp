@@ -75,7 +75,7 @@ void add_train(CLI::App& app, TrainOptions& options) {
   add_number<Index>(train, "--save-every", options.save_every,
                     "steps from one checkpoint to the next");
   train.add_flag("--summary", options.summary, "first print the network, a line for each part");
-  train.add_option("--device", options.device, "cpu or cuda [cpu]");
+  train.add_option("--device", options.device, "cpu, cuda, cuda:1 and so on [cpu]");
   add_number<int>(train, "--threads", options.threads, "threads that compute [one for each core]");
   add_number<int>(train, "--workers", options.workers, "threads that prepare images [2]");
 }
@@ -90,7 +90,8 @@ void add_network(CLI::App& command, std::string& weights, std::optional<Index>& 
 }
 
 void add_machine(CLI::App& command, Machine& machine) {
-  command.add_option("--device", machine.device, "cpu or cuda")->capture_default_str();
+  command.add_option("--device", machine.device, "cpu, cuda, cuda:1 and so on")
+      ->capture_default_str();
   add_number<int>(command, "--threads", machine.threads,
                   "threads that compute; 0: one for each core");
 }

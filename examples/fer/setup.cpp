@@ -30,17 +30,22 @@ static void try_threads(int count) {
     });
 }
 
+static Device open_device(const std::string& name) {
+  const std::string option = "--device " + name;
+  const ErrorScope scope(option);
+  const Device device = Device::named(name);
+  try {
+    if (device != Device::cpu) cuda_allocator(device.index);
+  } catch (const Error& error) {
+    throw Error(error.what() + std::string(", here --device cpu"));
+  }
+  return device;
+}
+
 Device use_machine(const Machine& machine) {
   check_range("--threads", machine.threads, 0, kMaxThreads);
   check_range("--workers", machine.workers, 0, kMaxWorkers);
-  check(machine.device == "cpu" || machine.device == "cuda", "--device ", machine.device,
-        ": expected cpu or cuda");
-  const Device device = machine.device == "cpu" ? Device::cpu : Device::cuda;
-  try {
-    if (device == Device::cuda) cuda_allocator();
-  } catch (const Error& error) {
-    fail("--device cuda: ", error.what(), ", here --device cpu");
-  }
+  const Device device = open_device(machine.device);
   cpu::set_num_threads(machine.threads);
   try_threads(cpu::num_threads() - 1);
   return device;

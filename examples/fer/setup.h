@@ -13,7 +13,7 @@ inline constexpr Index kMaxBatch = 4096;
 inline constexpr int kMaxThreads = 1024, kMaxWorkers = 256;
 
 struct Machine {
-  std::string device = "cpu";  // or "cuda"
+  std::string device = "cpu";  // or what Device::named knows
   int threads = 0;             // of the CPU's kernels; 0: one for each core
   int workers = 2;             // threads that prepare images; 0: none beside the one that trains
 };
