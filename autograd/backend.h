@@ -121,13 +121,10 @@ class Backend {
 
   // ---- softmax and loss, over the last axis: x [rows, classes] ----
 
-  // y = exp(x) / sum exp(x);  dx = y (dy - sum(dy y))
-  virtual void softmax(const Tensor& x, Tensor& y) = 0;
-  virtual void softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) = 0;
-
-  // y = x - log sum exp(x);  dx = dy - exp(y) sum(dy)
-  virtual void log_softmax(const Tensor& x, Tensor& y) = 0;
-  virtual void log_softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) = 0;
+  // y = exp(x) / sum exp(x);            dx = y (dy - sum(dy y))
+  // logarithm: y = x - log sum exp(x);  dx = dy - exp(y) sum(dy)
+  virtual void softmax(const Tensor& x, bool logarithm, Tensor& y) = 0;
+  virtual void softmax_backward(const Tensor& y, bool logarithm, const Tensor& dy, Tensor& dx) = 0;
 
   // loss (scalar) = -mean over rows of log_probability[row, label[row]]; label int64 [rows].
   // A label not in 0 .. classes - 1 is an Error. A device that would have to wait for the labels

@@ -5,65 +5,45 @@
 
 namespace chalk {
 
-// The backend works on the last axis; another axis is moved there and back.
-using LastAxisFunction = Tensor (*)(const Tensor&);
-
-static Tensor over_axis(const char* name, const Tensor& x, Index axis, LastAxisFunction function) {
-  check_floating(name, {&x});
-  axis = positive_axis(name, x, axis);
-  if (axis == x.dim() - 1) return function(x);
-  return transpose(function(transpose(x, axis, -1)), axis, -1);
-}
-
-// ---- softmax: y_i = exp(x_i) / sum_j exp(x_j) ----
+// ---- softmax: y_i = exp(x_i) / sum_j exp(x_j), and its logarithm, x_i - log sum_j exp(x_j) ----
 
 // d y_i / d x_j = y_i ([i = j] - y_j), so  dx_j = sum_i dy_i y_i ([i = j] - y_j)
 //                                               = y_j (dy_j - sum_i dy_i y_i).
+// Of the logarithm d y_i / d x_j = [i = j] - exp(y_j), so  dx_j = dy_j - exp(y_j) sum_i dy_i.
 struct SoftmaxNode final : Node {
   Saved output;
-  explicit SoftmaxNode(const Tensor& output) : Node("softmax"), output(output) {}
+  bool logarithm;
+  SoftmaxNode(const Tensor& output, bool logarithm)
+      : Node(logarithm ? "log_softmax" : "softmax"), output(output), logarithm(logarithm) {}
 
   Gradients backward(const Tensor& grad_output) override {
     Tensor grad_input = empty_like(grad_output);
-    backend_for(grad_output).softmax_backward(output.get(), grad_output, grad_input);
+    backend_for(grad_output).softmax_backward(output.get(), logarithm, grad_output, grad_input);
     return {grad_input};
   }
 };
 
-static Tensor softmax_last(const Tensor& x) {
+static Tensor over_last_axis(const Tensor& x, bool logarithm) {
   Tensor y = empty_like(x);
-  backend_for(x).softmax(x, y);
-  if (should_record({&x})) record(y, std::make_shared<SoftmaxNode>(y), {x});
+  backend_for(x).softmax(x, logarithm, y);
+  if (should_record({&x})) record(y, std::make_shared<SoftmaxNode>(y, logarithm), {x});
   return y;
+}
+
+// Another axis is moved to the end and back.
+static Tensor over_axis(const char* name, const Tensor& x, Index axis, bool logarithm) {
+  check_floating(name, {&x});
+  axis = positive_axis(name, x, axis);
+  if (axis == x.dim() - 1) return over_last_axis(x, logarithm);
+  return transpose(over_last_axis(transpose(x, axis, -1), logarithm), axis, -1);
 }
 
 Tensor softmax(const Tensor& x, Index axis) {
-  return over_axis("softmax", x, axis, softmax_last);
-}
-
-// ---- log softmax: y_i = x_i - log sum_j exp(x_j) ----
-
-// d y_i / d x_j = [i = j] - exp(y_j), so  dx_j = dy_j - exp(y_j) sum_i dy_i.
-struct LogSoftmaxNode final : Node {
-  Saved output;
-  explicit LogSoftmaxNode(const Tensor& output) : Node("log_softmax"), output(output) {}
-
-  Gradients backward(const Tensor& grad_output) override {
-    Tensor grad_input = empty_like(grad_output);
-    backend_for(grad_output).log_softmax_backward(output.get(), grad_output, grad_input);
-    return {grad_input};
-  }
-};
-
-static Tensor log_softmax_last(const Tensor& x) {
-  Tensor y = empty_like(x);
-  backend_for(x).log_softmax(x, y);
-  if (should_record({&x})) record(y, std::make_shared<LogSoftmaxNode>(y), {x});
-  return y;
+  return over_axis("softmax", x, axis, false);
 }
 
 Tensor log_softmax(const Tensor& x, Index axis) {
-  return over_axis("log_softmax", x, axis, log_softmax_last);
+  return over_axis("log_softmax", x, axis, true);
 }
 
 // ---- cross entropy: -1/N sum_n y_n,label(n) with y = log_softmax(x) ----
@@ -91,7 +71,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
         to_string(labels.dtype()), "; expected [batch, classes] and int64 [batch]");
   check(logits.size(0) > 0, "cross_entropy: the batch is empty");
   Tensor log_probability = empty_like(logits), loss = empty_like(logits, {});
-  backend_for(logits).log_softmax(logits, log_probability);
+  backend_for(logits).softmax(logits, true, log_probability);
   backend_for(logits).nll(log_probability, labels, loss);
   if (should_record({&logits}))
     record(loss, std::make_shared<CrossEntropyNode>(log_probability, labels), {logits});

@@ -145,13 +145,11 @@ class DeviceBackend final : public Backend {
               Tensor& y) override {
     run(&Backend::matmul, a, transpose_a, b, transpose_b, y);
   }
-  void softmax(const Tensor& x, Tensor& y) override { run(&Backend::softmax, x, y); }
-  void softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) override {
-    run(&Backend::softmax_backward, y, dy, dx);
+  void softmax(const Tensor& x, bool logarithm, Tensor& y) override {
+    run(&Backend::softmax, x, logarithm, y);
   }
-  void log_softmax(const Tensor& x, Tensor& y) override { run(&Backend::log_softmax, x, y); }
-  void log_softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) override {
-    run(&Backend::log_softmax_backward, y, dy, dx);
+  void softmax_backward(const Tensor& y, bool logarithm, const Tensor& dy, Tensor& dx) override {
+    run(&Backend::softmax_backward, y, logarithm, dy, dx);
   }
   void nll(const Tensor& log_probability, const Tensor& label, Tensor& loss) override {
     run(&Backend::nll, log_probability, label, loss);

@@ -127,20 +127,14 @@ class CpuBackend final : public Backend {
 
   // ---- softmax and loss ----
 
-  void softmax(const Tensor& x, Tensor& y) override {
-    cpu::softmax(rows_of(x), columns_of(x), in(x), out(y));
+  void softmax(const Tensor& x, bool logarithm, Tensor& y) override {
+    const auto compute = logarithm ? cpu::log_softmax<T> : cpu::softmax<T>;
+    compute(rows_of(x), columns_of(x), in(x), out(y));
   }
 
-  void softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) override {
-    cpu::softmax_backward(rows_of(y), columns_of(y), in(y), in(dy), out(dx));
-  }
-
-  void log_softmax(const Tensor& x, Tensor& y) override {
-    cpu::log_softmax(rows_of(x), columns_of(x), in(x), out(y));
-  }
-
-  void log_softmax_backward(const Tensor& y, const Tensor& dy, Tensor& dx) override {
-    cpu::log_softmax_backward(rows_of(y), columns_of(y), in(y), in(dy), out(dx));
+  void softmax_backward(const Tensor& y, bool logarithm, const Tensor& dy, Tensor& dx) override {
+    const auto compute = logarithm ? cpu::log_softmax_backward<T> : cpu::softmax_backward<T>;
+    compute(rows_of(y), columns_of(y), in(y), in(dy), out(dx));
   }
 
   void nll(const Tensor& log_probability, const Tensor& label, Tensor& loss) override {

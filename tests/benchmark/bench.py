@@ -152,6 +152,23 @@ def threads_against_one(build, rounds):
     two.close()
 
 
+def climb_the_ladder(build, threads, rounds):
+    """The network with every rung for all of its convolutions and products, then with fusion."""
+    print('\nchalk by rung, 32 x 224 x 224             train step   evaluation')
+    rungs = [('im2col', 'eigen', 0), ('gemm', 'blocked', 0), ('winograd2', 'blocked', 0),
+             ('automatic', 'blocked', 0), ('automatic', 'eigen', 1), ('automatic', 'blocked', 1)]
+    sides = [Side([f'{build}/network_benchmark'], threads, limits={
+        'CHALK_CONV': convolution, 'CHALK_MATMUL': product, 'CHALK_FUSED': str(fused)})
+             for convolution, product, fused in rungs]
+    train = medians(sides, ('train', 32, 224), max(3, rounds // 2))
+    evaluate = medians(sides, ('evaluate', 32, 224), max(3, rounds // 2))
+    for (convolution, product, fused), *times in zip(rungs, train, evaluate):
+        print(f'  {convolution:10s} {product:8s} {"fused" if fused else "not fused":10s}'
+              f'{times[0]:17.1f} ms {times[1]:9.1f} ms', flush=True)
+    for side in sides:
+        side.close()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--build', required=True, help='folder of the built programs')
@@ -168,6 +185,7 @@ def main():
         compare_with_avx2(options.avx2_build, pythons, options.threads, options.rounds)
     if options.threads > 1:
         threads_against_one(options.build, options.rounds)
+    climb_the_ladder(options.build, options.threads, options.rounds)
 
 
 if __name__ == '__main__':

@@ -3,11 +3,9 @@
 //
 //   threads COUNT
 //   forward|input|weight BATCH HEIGHT WIDTH IN KERNEL OUT STRIDE PADDING GROUPS RUNG
-//                                          (0 automatic, 1 direct, 2 gemm, 3 and 4 winograd)
 //   packed ...             forward with a packed weight
-//   matmul BATCH ROWS INNER COLUMNS TRANSPOSE_A TRANSPOSE_B
-#include "autograd/cpu/conv2d.h"
-#include "autograd/cpu/matmul.h"
+//   matmul BATCH ROWS INNER COLUMNS TRANSPOSE_A TRANSPOSE_B RUNG
+#include "autograd/cpu/ladders.h"
 #include "tests/benchmark/benchmark.h"
 
 using namespace chalk;
@@ -32,11 +30,11 @@ double median_ms(const std::function<void()>& run) {
 
 double time_convolution(const std::string& pass) {
   Conv2dSizes s{};
-  int rung_number = 0;
+  std::string rung_name;
   std::cin >> s.batch >> s.height >> s.width >> s.in_channels >> s.kernel_height >>
-      s.out_channels >> s.stride >> s.padding >> s.groups >> rung_number;
+      s.out_channels >> s.stride >> s.padding >> s.groups >> rung_name;
   s.kernel_width = s.kernel_height;
-  const auto rung = static_cast<cpu::ConvRung>(rung_number);
+  const cpu::ConvRung rung = cpu::conv_rung_named(rung_name);
   const Numbers x(s.batch * s.height * s.width * s.in_channels);
   const Numbers weight(s.kernel_height * s.kernel_width * s.in_channels / s.groups *
                        s.out_channels);
@@ -59,11 +57,13 @@ double time_convolution(const std::string& pass) {
 double time_matmul() {
   Index batch, rows, inner, columns;
   bool transpose_a, transpose_b;
-  std::cin >> batch >> rows >> inner >> columns >> transpose_a >> transpose_b;
+  std::string rung_name;
+  std::cin >> batch >> rows >> inner >> columns >> transpose_a >> transpose_b >> rung_name;
+  const cpu::MatmulRung rung = cpu::matmul_rung_named(rung_name);
   const Numbers a(batch * rows * inner), b(batch * inner * columns), c(batch * rows * columns);
   return median_ms([&] {
     cpu::matmul(batch, rows, inner, columns, a.data(), rows * inner, transpose_a, b.data(),
-                inner * columns, transpose_b, c.data());
+                inner * columns, transpose_b, c.data(), rung);
   });
 }
 

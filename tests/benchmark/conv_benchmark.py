@@ -147,7 +147,7 @@ def main():
     parser.add_argument('sets', nargs='*', default=['network'])
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--rung', type=int, default=0)
+    parser.add_argument('--rung', help='of the ladder: see CHALK_CONV and CHALK_MATMUL')
     parser.add_argument('--only', default='', help='a part of the name of a shape')
     parser.add_argument('--no-torch', action='store_true')
     options = parser.parse_args()
@@ -164,7 +164,7 @@ def main():
             line = f'{shape_name:24s}'
             for p in passes:
                 run = torch_matmul(shape) if p == 'matmul' else torch_convolution(p, shape)
-                task = (p, *shape) if p == 'matmul' else (p, *shape, options.rung)
+                task = (p, *shape, options.rung or ('blocked' if p == 'matmul' else 'automatic'))
                 ours, theirs = compare(chalk, task, None if options.no_torch else run,
                                        options.rounds)
                 line += f' | {p:7s}{ours:8.3f} {theirs:8.3f} {theirs / ours:6.2f}'

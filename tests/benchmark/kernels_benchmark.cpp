@@ -108,9 +108,9 @@ struct Bench {
            backend.max({rows, channels, 1}, x, per_pixel, pixel_position);
          }},
         {"max_backward", [this] { backend.max_backward(sizes, position, per_image, y); }},
-        {"softmax", [this] { backend.softmax(x, y); }},
-        {"softmax_backward", [this] { backend.softmax_backward(x, dy, y); }},
-        {"log_softmax", [this] { backend.log_softmax(x, y); }},
+        {"softmax", [this] { backend.softmax(x, false, y); }},
+        {"softmax_backward", [this] { backend.softmax_backward(x, false, dy, y); }},
+        {"log_softmax", [this] { backend.softmax(x, true, y); }},
         {"layer_norm",
          [this] { backend.layer_norm(x, mean, variance, 1e-5, y, row_mean, row_inverse_std); }},
         {"layer_norm_backward",
