@@ -6,8 +6,6 @@
 #include <cstdio>
 #include <set>
 
-#include "autograd/cpu/ladders.h"
-#include "autograd/fusion.h"
 #include "autograd/gradcheck.h"
 #include "autograd/node.h"
 #include "data/files.h"
@@ -177,18 +175,6 @@ void check_case(const Case& test, const std::string& name, DType dtype, Device d
       check_close("gradient " + std::to_string(i), inputs[i].grad(),
                   fixture().at(name + ".grad" + std::to_string(i)), tolerance);
 }
-
-// The choices as they were before, whatever a test does.
-struct Choices {
-  bool fused = fusion_enabled();
-  cpu::ConvRung convolution = cpu::conv_rung();
-  cpu::MatmulRung product = cpu::matmul_rung();
-  ~Choices() {
-    set_fusion(fused);
-    cpu::set_conv_rung(convolution);
-    cpu::set_matmul_rung(product);
-  }
-};
 
 }  // namespace
 

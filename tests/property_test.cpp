@@ -10,9 +10,6 @@
 #include <random>
 #include <set>
 
-#include "autograd/cpu/ladders.h"
-#include "autograd/cpu/parallel.h"
-#include "autograd/fusion.h"
 #include "autograd/node.h"
 #include "tests/properties.h"
 #include "tests/registry.h"
@@ -111,19 +108,6 @@ double distance(const Numbers& a, const Numbers& b) {
 }
 
 // ---- the ways of computing a call ----
-
-// The choices as they were before, whatever a test does.
-struct Choices {
-  bool fused = fusion_enabled();
-  cpu::ConvRung convolution = cpu::conv_rung();
-  cpu::MatmulRung product = cpu::matmul_rung();
-  ~Choices() {
-    set_fusion(fused);
-    cpu::set_conv_rung(convolution);
-    cpu::set_matmul_rung(product);
-    cpu::set_num_threads(0);
-  }
-};
 
 std::vector<std::string_view> ways(Ladder ladder) {
   if (ladder == Ladder::convolutions) return cpu::conv_rung_names();

@@ -12,7 +12,10 @@
 #include <vector>
 
 #include "autograd/check.h"
+#include "autograd/cpu/ladders.h"
+#include "autograd/cpu/parallel.h"
 #include "autograd/devices.h"
+#include "autograd/fusion.h"
 #include "data/safetensors.h"
 
 // So that a failed CHECK shows the numbers.
@@ -56,6 +59,19 @@ class Fixture {
 inline std::vector<Device> devices() {
   return cuda_available() ? std::vector{Device::cpu, Device::cuda} : std::vector{Device::cpu};
 }
+
+// The choices as they were before, whatever a test does.
+struct Choices {
+  bool fused = fusion_enabled();
+  cpu::ConvRung convolution = cpu::conv_rung();
+  cpu::MatmulRung product = cpu::matmul_rung();
+  ~Choices() {
+    set_fusion(fused);
+    cpu::set_conv_rung(convolution);
+    cpu::set_matmul_rung(product);
+    cpu::set_num_threads(0);
+  }
+};
 
 // "[1, 0, 2]": the index of element `i` in row-major order.
 inline std::string index_text(const Shape& shape, Index i) {
