@@ -53,7 +53,7 @@ CachingAllocator::Pieces::iterator CachingAllocator::add_region(Index size) {
     region = system_.take(bytes);
   }
   check(region != nullptr, "out of memory on ", to_string(device_), ": ", size,
-        " bytes were asked for, tensors use ", usage_.in_use,
+        " bytes were asked for, tensors use ", usage_.in_use, system_.describe(),
         "; take a smaller batch or smaller images");
   usage_.regions += bytes;
   regions_.emplace(static_cast<std::byte*>(region), bytes);
@@ -78,6 +78,7 @@ void CachingAllocator::release(void* block, Index bytes) {
 
 // Gives the regions without a block in use back to the system.
 void CachingAllocator::give_back_regions() {
+  if (!options_.gives_back) return;
   std::erase_if(free_, [this](const auto& piece) {
     const auto region = regions_.find(piece.first);
     if (region == regions_.end() || piece.second < region->second) return false;
@@ -91,6 +92,13 @@ void CachingAllocator::give_back_regions() {
 CachingAllocator::Usage CachingAllocator::usage() const {
   const std::lock_guard lock(mutex_);
   return usage_;
+}
+
+bool CachingAllocator::owns(const void* address) const {
+  const std::lock_guard lock(mutex_);
+  const auto* byte = static_cast<const std::byte*>(address);
+  auto region = regions_.upper_bound(const_cast<std::byte*>(byte));
+  return region != regions_.begin() && byte < (--region)->first + region->second;
 }
 
 }  // namespace chalk

@@ -10,6 +10,7 @@
 
 #include <map>
 #include <mutex>
+#include <string>
 
 #include "autograd/storage.h"
 
@@ -24,6 +25,10 @@ class System {
   // little.
   virtual void* take(Index bytes) = 0;
   virtual void give_back(void* region, Index bytes) = 0;
+
+  // How much it has left, for the message of an allocator that gets nothing from it; begins with
+  // "; ".
+  virtual std::string describe() { return ""; }
 };
 
 // May be called from any thread.
@@ -32,7 +37,8 @@ class CachingAllocator : public Allocator {
   struct Options {
     // Of a region, with room for many tensors. 0: nothing is kept, every block is a region.
     Index region_size = Index{1} << 30;
-    Index alignment = 64;  // where blocks begin: at multiples of this many bytes
+    Index alignment = 64;    // where blocks begin: at multiples of this many bytes
+    bool gives_back = true;  // regions without a block in use, before it takes another
   };
   struct Usage {
     Index in_use, peak;  // bytes in blocks handed out: now, and at most so far
@@ -43,13 +49,15 @@ class CachingAllocator : public Allocator {
   CachingAllocator(Device device, System& system, const Options& options);
   ~CachingAllocator() override;  // all memory, that in use too, goes back
 
-  // Cut from the first free piece that is large enough, else from a new region. Before that,
-  // regions without a block in use go back to the system; where it is short of memory, the region
-  // may be smaller, down to the block.
+  // Cut from the first free piece that is large enough, else from a new region. Where the system is
+  // short of memory, that may be smaller, down to the block.
   void* allocate(Index bytes) override;
   void release(void* block, Index bytes) override;
 
   Usage usage() const;
+
+  // Whether the address lies in one of its regions.
+  bool owns(const void* address) const;
 
  private:
   using Pieces = std::map<std::byte*, Index>;  // sizes, by where they begin

@@ -4,6 +4,10 @@
 // that nothing else has to ask at compile time what there is.
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <string>
+
 #include "autograd/backend.h"
 
 namespace chalk {
@@ -17,5 +21,34 @@ Allocator& cuda_allocator(int index = 0);
 
 // Whether the two above will succeed, for the first GPU.
 bool cuda_available();
+
+// Throws Error, saying why, where they would not for this one.
+void cuda_check_device(int index);
+
+// What messages call it: "cuda:0"; where kernels run emulated "cuda (on cpu)", "cuda:1 (on cpu)".
+std::string cuda_name(int index);
+
+// What it is: "NVIDIA H100 80GB HBM3, 79 GiB".
+std::string cuda_description(int index);
+
+// A function's work on a device, recorded to be replayed without the function: CUDA's graphs. See
+// optim/captured_step.h.
+class Recorder {
+ public:
+  virtual ~Recorder() = default;
+
+  // Calls it as it is, but with memory of the recorder's own, which record() then finds there.
+  virtual void warm_up(const std::function<void()>& function) = 0;
+
+  // Records what it would do, and does none of it. The device's memory that it reads and writes
+  // must outlive the recorder. Throws Error where it waits for the device or copies from the CPU.
+  virtual void record(const std::function<void()>& function) = 0;
+
+  // Does what was recorded; its random numbers begin so many later in their streams than then.
+  virtual void replay(std::uint64_t random_offset) = 0;
+};
+
+// nullptr for a device that can't record: the CPU.
+std::unique_ptr<Recorder> make_recorder(Device device);
 
 }  // namespace chalk

@@ -20,4 +20,20 @@ bool cuda_available() {
   return false;
 }
 
+void cuda_check_device(int) {
+  fail_without_cuda();
+}
+
+std::string cuda_name(int index) {
+  return "cuda:" + std::to_string(index);
+}
+
+std::string cuda_description(int) {
+  fail_without_cuda();
+}
+
+std::unique_ptr<Recorder> make_recorder(Device) {
+  return nullptr;
+}
+
 }  // namespace chalk

@@ -5,6 +5,7 @@
 
 #include "autograd/backend.h"
 #include "autograd/check.h"
+#include "autograd/devices.h"
 #include "autograd/node.h"
 
 namespace chalk {
@@ -22,7 +23,7 @@ Device Device::named(std::string_view name) {
 }
 
 std::string to_string(Device device) {
-  return device == Device::cpu ? "cpu" : "cuda:" + std::to_string(device.index);
+  return device == Device::cpu ? "cpu" : cuda_name(device.index);
 }
 
 const char* to_string(DType dtype) {

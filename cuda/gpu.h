@@ -14,6 +14,12 @@
 
 namespace chalk::cuda {
 
+// Bytes that the allocator takes from the driver at a time: a train step of the FER network needs
+// about 0.7 GiB.
+constexpr std::int64_t region_size() {
+  return std::int64_t{1} << 30;
+}
+
 // The block's shared memory whose size the launch says: of that many bytes, from a multiple of 16.
 template <typename T>
 __device__ T* dynamic_shared() {

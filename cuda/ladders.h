@@ -1,7 +1,7 @@
 // Which rung of its ladder an operation takes on CUDA devices.
 //
-// Every rung gives the same result up to rounding, and the same bits from run to run. One that can't
-// do a shape or a type leaves it to the rung below.
+// Every rung gives the same result up to rounding, and the same bits from run to run. One that
+// can't do a shape or a type leaves it to the rung below.
 #pragma once
 
 #include <string_view>

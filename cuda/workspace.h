@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "autograd/storage.h"
+#include "autograd/devices.h"
 #include "cuda/runtime.h"
 
 namespace chalk::cuda {
@@ -12,7 +12,7 @@ namespace chalk::cuda {
 // handed out next is written by later kernels of the same stream.
 class Workspace {
  public:
-  Workspace() : allocator_(current_allocator()) {}
+  Workspace() : allocator_(cuda_allocator(current_device())) {}
   ~Workspace() {
     for (const auto& [block, bytes] : blocks_)
       allocator_.release(block, bytes);

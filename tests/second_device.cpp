@@ -252,8 +252,24 @@ Backend& cuda_backend(DType dtype, int index) {
   return (dtype == DType::float32 ? single : precise).at(static_cast<std::size_t>(index));
 }
 
-Allocator& cuda_allocator(int index) {
+void cuda_check_device(int index) {
   check(index < 2, "there is no device cuda:", index);
+}
+
+std::string cuda_name(int index) {
+  return "cuda:" + std::to_string(index);
+}
+
+std::string cuda_description(int) {
+  return "the tests' second device";
+}
+
+std::unique_ptr<Recorder> make_recorder(Device) {
+  return nullptr;
+}
+
+Allocator& cuda_allocator(int index) {
+  cuda_check_device(index);
   // Never destroyed, like the CPU's.
   static auto& allocators =
       *new std::array<DeviceAllocator, 2>{DeviceAllocator(0), DeviceAllocator(1)};

@@ -8,6 +8,7 @@
 #include "autograd/backend.h"
 #include "autograd/cpu/exponential.h"
 #include "autograd/cpu/parallel.h"
+#include "autograd/elements.h"
 
 namespace chalk::cpu {
 
@@ -86,37 +87,6 @@ void scale_add(Index count, T alpha, const T* x, T beta, T* y) {
 }
 
 // ---- two variables, broadcast ----
-
-// One axis of y, and how far a and b move along it: a step of 0 repeats the same elements.
-struct BroadcastAxis {
-  Index size, a_step, b_step;
-};
-
-// The axes of y with their steps. Neighbouring axes that behave as one are merged, so that
-// [32, 56, 56, 64] and [64] become [100352, 64] with steps (64, 0) and (1, 1), and equal shapes
-// a single axis. Never empty.
-inline std::vector<BroadcastAxis> broadcast_axes(const Shape& a, const Shape& b, const Shape& y) {
-  std::vector<BroadcastAxis> axes = {{1, 0, 0}};  // innermost first
-  Index a_step = 1, b_step = 1;
-  for (std::size_t back = 1; back <= y.size(); ++back) {
-    const Index size = y[y.size() - back];
-    const Index a_size = back <= a.size() ? a[a.size() - back] : 1;
-    const Index b_size = back <= b.size() ? b[b.size() - back] : 1;
-    if (size == 1) continue;
-    const BroadcastAxis axis{size, a_size == 1 ? 0 : a_step, b_size == 1 ? 0 : b_step};
-    a_step *= a_size;
-    b_step *= b_size;
-    BroadcastAxis& last = axes.back();
-    if (last.size == 1) {
-      last = axis;
-    } else if (axis.a_step == last.a_step * last.size && axis.b_step == last.b_step * last.size) {
-      last.size *= size;
-    } else {
-      axes.push_back(axis);
-    }
-  }
-  return {axes.rbegin(), axes.rend()};
-}
 
 // Counts through the outer axes (all but the last), keeping the offsets of a and b.
 class BroadcastRow {

@@ -1,7 +1,6 @@
 // Kernels that arrange or convert elements: permuted axes, copied rows, casts.
 #pragma once
 
-#include <limits>
 #include <vector>
 
 #include "autograd/cpu/elementwise.h"
@@ -19,53 +18,10 @@ void copy_rows(Index rows, Index length, const T* from, Index from_stride, T* to
   });
 }
 
-// y_i = x_i in another type. Floating to integer cuts the fraction off; what is out of range
-// becomes the nearest integer there is, NaN becomes 0.
-template <typename From, typename To>
-To converted(From x) {
-  if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    if (x != x) return 0;
-    // Not representable in From, the largest To rounds up: from there on it is out of range.
-    if (x >= static_cast<From>(std::numeric_limits<To>::max()))
-      return std::numeric_limits<To>::max();
-    if (x <= static_cast<From>(std::numeric_limits<To>::min()))
-      return std::numeric_limits<To>::min();
-  }
-  return static_cast<To>(x);
-}
-
+// y_i = x_i in another type.
 template <typename From, typename To>
 void cast(Index count, const From* x, To* y) {
   for_each_element(count, [=](Index i) { y[i] = converted<From, To>(x[i]); });
-}
-
-// One axis of y = permute(x), and how far apart its neighbours are in x and in y.
-struct PermutedAxis {
-  Index size, x_stride, y_stride;
-};
-
-// The axes of y, outermost first, without those of size 1; neighbours in y that are neighbours in
-// x too are merged. Empty for a tensor of one element.
-inline std::vector<PermutedAxis> permuted_axes(const Shape& x_shape,
-                                               const std::vector<Index>& axes) {
-  std::vector<Index> strides(x_shape.size(), 1);
-  for (std::size_t i = x_shape.size(); i-- > 1;)
-    strides[i - 1] = strides[i] * x_shape[i];
-  std::vector<PermutedAxis> result;
-  for (Index axis : axes) {
-    const Index size = x_shape[static_cast<std::size_t>(axis)];
-    const Index stride = strides[static_cast<std::size_t>(axis)];
-    if (size == 1) continue;
-    if (!result.empty() && result.back().x_stride == size * stride) {
-      result.back() = {result.back().size * size, stride, 0};
-    } else {
-      result.push_back({size, stride, 0});
-    }
-  }
-  Index y_stride = 1;
-  for (std::size_t i = result.size(); i-- > 0; y_stride *= result[i].size)
-    result[i].y_stride = y_stride;
-  return result;
 }
 
 // y[i, j] = x[j, i] for i < rows and j < columns; elements of a row of y are x_stride apart in x,

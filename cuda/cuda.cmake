@@ -1,0 +1,56 @@
+# The CUDA backend, for a GPU by nvcc (chalk_cuda) and emulated by any C++ compiler (the function
+# below). Defines chalk_devices: the framework with the devices that the programs have.
+file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS cuda/*.cu)
+list(REMOVE_ITEM CUDA_SOURCES ${CMAKE_SOURCE_DIR}/cuda/name.cu)  # the emulator has names of its own
+file(GLOB EMULATOR_SOURCES CONFIGURE_DEPENDS cuda/*.cpp cuda/on_cpu/*.cpp)
+
+# cuda_on_cpu(NAME [SANITIZERS]): a library of the kernels as plain C++, watched by the sanitizers. A
+# sum in a kernel is rounded like nvcc would round it without fused multiply-adds: steps are equal.
+function(cuda_on_cpu name)
+  set(wrapped "")
+  foreach(source ${CUDA_SOURCES})
+    get_filename_component(stem ${source} NAME_WE)
+    set(file ${CMAKE_CURRENT_BINARY_DIR}/cuda_on_cpu/${stem}.cpp)
+    file(CONFIGURE OUTPUT ${file} CONTENT "#include \"${source}\"\n")
+    list(APPEND wrapped ${file})
+  endforeach()
+  add_library(${name} STATIC EXCLUDE_FROM_ALL ${wrapped} ${EMULATOR_SOURCES})
+  target_link_libraries(${name} PUBLIC chalk)
+  target_compile_options(${name} PRIVATE -O1 -g -ffp-contract=off)
+  foreach(sanitizer ${ARGN})
+    target_compile_options(${name} PRIVATE -fsanitize=${sanitizer})
+    target_link_options(${name} PUBLIC -fsanitize=${sanitizer})
+  endforeach()
+endfunction()
+cuda_on_cpu(chalk_cuda_on_cpu)
+
+set(with_cuda ${CHALK_CUDA})
+if(CHALK_CUDA STREQUAL AUTO)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(with_cuda ON)
+  else()
+    set(with_cuda OFF)
+    message(STATUS "CUDA: no nvcc, so this build has no GPUs (-DCHALK_CUDA=ON_CPU emulates them)")
+  endif()
+endif()
+
+add_library(chalk_devices INTERFACE)
+target_link_libraries(chalk_devices INTERFACE chalk)
+if(with_cuda STREQUAL ON_CPU)
+  target_link_libraries(chalk_devices INTERFACE chalk_cuda_on_cpu)
+elseif(with_cuda)
+  # Before the language is enabled: its own choice is `native`, which needs a GPU.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  set(CMAKE_CUDA_STANDARD 20)
+  add_library(chalk_cuda STATIC ${CUDA_SOURCES} cuda/name.cu cuda/ladders.cpp)
+  target_link_libraries(chalk_cuda PUBLIC chalk CUDA::cudart_static CUDA::cublas)
+  target_compile_options(chalk_cuda PRIVATE
+                         $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo -O3>)
+  target_link_libraries(chalk_devices INTERFACE chalk_cuda)
+endif()
