@@ -4,6 +4,7 @@
 #include "cuda/conv2d_depthwise.cuh"
 #include "cuda/conv2d_direct.cuh"
 #include "cuda/conv2d_im2col.cuh"
+#include "cuda/conv2d_tensor.cuh"
 #include "cuda/conv2d_tiled.cuh"
 #include "cuda/ladders.h"
 
@@ -41,6 +42,9 @@ void conv2d_forward(const Conv2dSizes& s, const T* x, const T* weight, T* y) {
   if (rung == ConvRung::patch && is_depthwise(s)) {
     return conv2d_depthwise_forward(s, x, weight, y);
   }
+  if constexpr (std::is_same_v<T, float>) {
+    if (rung != ConvRung::tiled) return conv2d_tensor_forward(s, x, weight, y);
+  }
   conv2d_tiled_forward(s, x, weight, y);
 }
 
@@ -52,6 +56,9 @@ void conv2d_backward_input(const Conv2dSizes& s, const T* dy, const T* weight, T
   if (rung == ConvRung::patch && is_depthwise(s)) {
     return conv2d_depthwise_backward_input(s, dy, weight, dx);
   }
+  if constexpr (std::is_same_v<T, float>) {
+    if (rung != ConvRung::tiled) return conv2d_tensor_backward_input(s, dy, weight, dx);
+  }
   conv2d_tiled_backward_input(s, dy, weight, dx);
 }
 
@@ -62,6 +69,9 @@ void conv2d_backward_weight(const Conv2dSizes& s, const T* x, const T* dy, T* dw
   if (rung == ConvRung::im2col) return Im2col(s).backward_weight(x, dy, dweight);
   if (rung == ConvRung::patch && is_depthwise(s)) {
     return conv2d_depthwise_backward_weight(s, x, dy, dweight);
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    if (rung != ConvRung::tiled) return conv2d_tensor_backward_weight(s, x, dy, dweight);
   }
   conv2d_tiled_backward_weight(s, x, dy, dweight);
 }
