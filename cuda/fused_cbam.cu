@@ -2,9 +2,8 @@
 #include <cmath>
 #include <limits>
 
+#include "cuda/columns.cuh"
 #include "cuda/fused_cbam.h"
-#include "cuda/gpu.h"
-#include "cuda/workspace.h"
 
 namespace chalk::cuda {
 
@@ -79,18 +78,16 @@ __device__ __forceinline__ T sum_of_warp(T value) {
   return value;
 }
 
-// In the first warp: what the lane of that number has collected in all warps, merged in their
-// order.
+// In the first warp: what the lane of that number has collected in all warps.
 template <typename Collected>
-__device__ Collected merge_warps(Collected mine) {
-  Collected* all = dynamic_shared<Collected>();  // [warps, lanes]
-  all[thread_of_block()] = mine;
-  __syncthreads();
-  if (threadIdx.y == 0)
-    for (int warp = 1; warp < warps; ++warp)
-      mine.merge(all[warp * lanes + threadIdx.x]);
-  __syncthreads();
-  return mine;
+__device__ Collected merge_warps(const Collected& mine) {
+  Collected all[1] = {mine};
+  over_lanes(all, [](Collected a, const Collected& b) {
+    a.merge(b);
+    return a;
+  });
+  __syncthreads();  // the shared memory may be used again
+  return all[0];
 }
 
 // ---- forward ----
