@@ -4,8 +4,8 @@ file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS cuda/*.cu)
 list(REMOVE_ITEM CUDA_SOURCES ${CMAKE_SOURCE_DIR}/cuda/name.cu)  # the emulator has names of its own
 file(GLOB EMULATOR_SOURCES CONFIGURE_DEPENDS cuda/*.cpp cuda/on_cpu/*.cpp)
 
-# cuda_on_cpu(NAME [SANITIZERS]): a library of the kernels as plain C++, watched by the sanitizers. A
-# sum in a kernel is rounded like nvcc would round it without fused multiply-adds: steps are equal.
+# cuda_on_cpu(NAME [SANITIZERS]): a library of the kernels as plain C++, watched by the sanitizers,
+# though the framework is not. No product is fused with a sum, where the CPU's does not do so either.
 function(cuda_on_cpu name)
   set(wrapped "")
   foreach(source ${CUDA_SOURCES})
@@ -16,13 +16,16 @@ function(cuda_on_cpu name)
   endforeach()
   add_library(${name} STATIC EXCLUDE_FROM_ALL ${wrapped} ${EMULATOR_SOURCES})
   target_link_libraries(${name} PUBLIC chalk)
-  target_compile_options(${name} PRIVATE -O1 -g -ffp-contract=off)
-  foreach(sanitizer ${ARGN})
-    target_compile_options(${name} PRIVATE -fsanitize=${sanitizer})
-    target_link_options(${name} PUBLIC -fsanitize=${sanitizer})
-  endforeach()
+  target_compile_options(${name} PRIVATE -O1 -g -ffp-contract=off -Wno-unknown-pragmas)
+  if(ARGN)
+    target_compile_options(${name} PRIVATE -fsanitize=${ARGN} -fno-sanitize-recover=all
+                                           -fno-omit-frame-pointer)
+    target_link_options(${name} PUBLIC -fsanitize=${ARGN})
+  endif()
 endfunction()
 cuda_on_cpu(chalk_cuda_on_cpu)
+cuda_on_cpu(chalk_cuda_on_cpu_asan address,undefined)
+cuda_on_cpu(chalk_cuda_on_cpu_tsan thread)
 
 set(with_cuda ${CHALK_CUDA})
 if(CHALK_CUDA STREQUAL AUTO)

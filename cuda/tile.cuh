@@ -17,6 +17,9 @@
 //   for (int j = 0; j < c.rows_of_lane; ++j)
 //     for (int q = 0; q < c.runs_of_lane; ++q)
 //       c.run(j, q) are the four elements from (lane_row(lane, j), lane_column(lane, q)) on.
+//
+// Loops over operands and results are marked for unrolling everywhere: registers can't be numbered
+// by a variable, and a loop that stays one would move the array to memory.
 #pragma once
 
 #include "cuda/gpu.h"
@@ -45,13 +48,16 @@ struct Operand {
 
   // From [rows][along_stride].
   __device__ void read_along(const float* from) {
+#pragma unroll
     for (int j = 0; j < rows_of_lane; ++j)
       read_row(j, from + along_place(lane_of_warp(), j));
   }
 
   // From [tile_depth][stride]; stride is across_stride of 32, 64, 128 or 256.
   __device__ void read_across(const float* from, int stride) {
+#pragma unroll
     for (int q = 0; q < 4; ++q) {
+#pragma unroll
       for (int h = 0; h < rows / 32; ++h) {
         const float4 four =
             *reinterpret_cast<const float4*>(from + across_place(lane_of_warp(), q, h, stride));
@@ -72,10 +78,13 @@ struct WarpTile {
 
   // Small product (i, j) takes the rows 2 i and 2 i + 1 that each lane owns, and its column j.
   __device__ void multiply(const Operand<rows>& a, const Operand<columns>& b) {
+#pragma unroll
     for (int k = 0; k < 4; k += 2) {
+#pragma unroll
       for (int i = 0; i < rows / 16; ++i) {
         const std::uint32_t a_part[4] = {a.values[2 * i][k], a.values[2 * i + 1][k],
                                          a.values[2 * i][k + 1], a.values[2 * i + 1][k + 1]};
+#pragma unroll
         for (int j = 0; j < columns / 8; ++j) {
           const std::uint32_t b_part[2] = {b.values[j][k], b.values[j][k + 1]};
           mma_tf32(sums[i][j], a_part, b_part);

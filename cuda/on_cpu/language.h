@@ -83,8 +83,8 @@ T __ldg(const T* address) {
 
 namespace chalk::cuda {
 
-// Small, so that little has to be closed to the host; under AddressSanitizer every block is a region
-// of its own, with exact bounds.
+// Small, so that little has to be closed to the host; under AddressSanitizer every block is a
+// region of its own, with exact bounds.
 constexpr std::int64_t region_size() {
   return on_cpu::address_sanitizer ? 0 : std::int64_t{64} << 20;
 }

@@ -227,6 +227,11 @@ bool can_launch(const Kernel& kernel) {
   return good;
 }
 
+void refuse_host_pointer() {
+  std::fputs("cuda (on cpu): a pointer that is not the device's was passed to a kernel\n", stderr);
+  set_error(cudaErrorInvalidValue);
+}
+
 // The order in which a grid's blocks run.
 static std::vector<long> block_order(long count) {
   std::vector<long> result(static_cast<std::size_t>(count));

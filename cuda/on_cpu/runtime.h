@@ -114,6 +114,7 @@ struct Kernel {
   std::function<void()> thread;  // what one thread does
 };
 bool can_launch(const Kernel& kernel);
+void refuse_host_pointer();
 void run(const Kernel& kernel);
 
 // kernel<<<grid, block, shared, stream>>>(arguments...), which are copied now. No host pointer may
@@ -133,7 +134,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
   const Kernel work{reinterpret_cast<const void*>(kernel), grid, block, shared,
                     [kernel, values] { std::apply(kernel, values); }};
   if (!all)
-    set_error(cudaErrorInvalidValue);
+    refuse_host_pointer();
   else if (can_launch(work))
     submit(stream, [work] { run(work); });
 }

@@ -35,7 +35,7 @@ static Device open_device(const std::string& name) {
   const ErrorScope scope(option);
   const Device device = Device::named(name);
   try {
-    if (device != Device::cpu) cuda_allocator(device.index);
+    if (device != Device::cpu) cuda_check_device(device.index);
   } catch (const Error& error) {
     throw Error(error.what() + std::string(", here --device cpu"));
   }
@@ -46,6 +46,8 @@ Device use_machine(const Machine& machine) {
   check_range("--threads", machine.threads, 0, kMaxThreads);
   check_range("--workers", machine.workers, 0, kMaxWorkers);
   const Device device = open_device(machine.device);
+  if (device != Device::cpu)
+    std::cout << "device: " << to_string(device) << ": " << cuda_description(device.index) << '\n';
   cpu::set_num_threads(machine.threads);
   try_threads(cpu::num_threads() - 1);
   return device;

@@ -12,6 +12,7 @@
 #include "data/pictures.h"
 #include "examples/fer/evaluate.h"
 #include "examples/fer/progress.h"
+#include "optim/captured_step.h"
 
 namespace chalk::fer {
 
@@ -25,6 +26,22 @@ constexpr char kLast[] = "/last.safetensors", kSane[] = "/sane.safetensors",
 // A loss above this is not sane: ten times that of a network that gives each class the same
 // probability. One that only learns badly is far below.
 const double kSaneLoss = 10 * std::log(kExpressions);
+
+// How many steps a GPU may be ahead of what is known of their losses: reading one means waiting.
+constexpr std::size_t kStepsAhead = 8;
+
+// Of one step, on the device.
+struct StepResult {
+  Tensor logits, loss;
+};
+
+// A step that has been taken, but whose result is not read yet.
+struct Outcome {
+  StepResult result;
+  Tensor labels;
+  Index step, batch;  // its numbers, from 1: in the run, in the epoch
+  double lr;
+};
 
 class Run {
  public:
@@ -54,11 +71,14 @@ class Run {
  private:
   bool train_epoch();
   bool test_epoch();
-  double train_step(const Batch& batch);
-  void log_step(double loss, Index images);
+  void train_step(const Batch& batch);
+  StepResult compute(const Tensor& images, const Tensor& labels);
+  const StepResult& compute_recorded(const Tensor& images, const Tensor& labels);
+  void take_outcomes();
+  void log_step(const Outcome& outcome, double loss, double seconds);
   void log_epoch(const Evaluation& test);
   void save();
-  void judge(double loss);
+  void judge(const Outcome& outcome, double loss);
   DataLoaderOptions loader_options(bool training) const;
   std::string epoch_name() const;
   double train_loss() const { return state_.loss_sum / static_cast<double>(state_.images); }
@@ -75,9 +95,13 @@ class Run {
 
   FerNet model_;
   std::optional<AdamW> optimizer_;  // made when the model is on its device
+  Tensor images_, labels_;          // what the recorded step reads, on a GPU
+  StepResult recorded_;             // and where it leaves its results
+  std::optional<CapturedStep> captured_;
   DataLoader train_images_, test_images_;
   RunState state_;
-  double worst_loss_ = 0;             // of the epoch's steps so far
+  std::vector<Outcome> outcomes_;  // of the last steps, which state_ counts, without their results
+  double worst_loss_ = 0;          // of the epoch's steps so far
   std::optional<bool> last_is_sane_;  // known from the first step after the checkpoint on
 
   std::optional<CsvLog> step_log_, epoch_log_;
@@ -127,37 +151,81 @@ bool Run::train_epoch() {
       return false;
     }
     optimizer_->set_lr(learning_rate(config_.recipe, state_.step, train_images_.batch_count()));
-    log_step(train_step(*batch), batch->labels.numel());
+    train_step(*batch);
+    if (device_ == Device::cpu || outcomes_.size() == kStepsAhead) take_outcomes();
     if (state_.step % options_.save_every == 0) save();
   }
+  take_outcomes();
   return true;
 }
 
-double Run::train_step(const Batch& batch) {
-  const Tensor logits = model_(batch.floats(device_));
-  const Tensor loss = cross_entropy(logits, batch.labels.to(device_));
+void Run::train_step(const Batch& batch) {
+  const Tensor images = batch.floats(device_), labels = batch.labels.to(device_);
+  // The last batch of an epoch may be smaller: it is not what was recorded.
+  const bool recorded = device_ != Device::cpu && labels.numel() == config_.recipe.batch;
+  const StepResult result = recorded ? compute_recorded(images, labels) : compute(images, labels);
+  ++state_.step;
+  ++state_.batch;
+  outcomes_.push_back({{result.logits.clone(), result.loss.clone()},
+                       batch.labels,
+                       state_.step,
+                       state_.batch,
+                       optimizer_->lr()});
+}
+
+StepResult Run::compute(const Tensor& images, const Tensor& labels) {
+  const Tensor logits = model_(images);
+  const Tensor loss = cross_entropy(logits, labels);
   optimizer_->zero_grad();
   loss.backward();
   optimizer_->step();
+  return {logits, loss};
+}
 
-  const double value = loss.item();  // waits for the device: the step ends here
-  judge(value);
-  ++state_.step;
-  ++state_.batch;
-  state_.images += batch.labels.numel();
-  state_.correct += count_correct(logits.to(Device::cpu), batch.labels);
-  state_.loss_sum += value * static_cast<double>(batch.labels.numel());
-  return value;
+const StepResult& Run::compute_recorded(const Tensor& images, const Tensor& labels) {
+  if (!captured_) {
+    images_ = images.clone();
+    labels_ = labels.clone();
+    std::vector<Tensor> state;
+    for (const auto& [name, tensor] : model_.state_dict())
+      state.push_back(tensor);
+    captured_.emplace(state, [this] { recorded_ = compute(images_, labels_); });
+  } else {
+    images_.copy_from(images);
+    labels_.copy_from(labels);
+  }
+  captured_->run();
+  return recorded_;
+}
+
+// Reads what the steps since the last time came to, which waits for the device.
+void Run::take_outcomes() {
+  if (outcomes_.empty()) return;
+  std::vector<Outcome> outcomes;
+  outcomes.swap(outcomes_);
+  std::vector<double> losses;
+  for (const Outcome& outcome : outcomes)
+    losses.push_back(outcome.result.loss.item());
+  const double seconds = step_watch_.lap() / static_cast<double>(outcomes.size());
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    const Outcome& outcome = outcomes[i];
+    judge(outcome, losses[i]);
+    const Index images = outcome.labels.numel();
+    state_.images += images;
+    state_.correct += count_correct(outcome.result.logits.to(Device::cpu), outcome.labels);
+    state_.loss_sum += losses[i] * static_cast<double>(images);
+    log_step(outcome, losses[i], seconds);
+  }
 }
 
 // The loss tells how good the weights before the step are. Where they are the last checkpoint's, it
 // judges that too: one of an epoch in which the loss left all bounds counts as sane no more.
-void Run::judge(double loss) {
-  const double before = state_.batch == 0 ? 0 : worst_loss_;
+void Run::judge(const Outcome& outcome, double loss) {
+  const double before = outcome.batch == 1 ? 0 : worst_loss_;
   worst_loss_ = std::isfinite(loss) ? std::max(before, loss) : HUGE_VAL;
   if (!last_is_sane_) last_is_sane_ = worst_loss_ <= kSaneLoss;
   const std::string what =
-      format("step %lld: the loss is %g", static_cast<long long>(state_.step + 1), loss);
+      format("step %lld: the loss is %g", static_cast<long long>(outcome.step), loss);
   if (!std::isfinite(loss)) throw NotFinite(what + ", training cannot go on");
   if (loss > kSaneLoss && before <= kSaneLoss)
     progress_.print(what + format(", above ten times that of guessing (%.1f): until the next epoch "
@@ -240,6 +308,7 @@ void Run::open_logs() {
 }
 
 void Run::save() {
+  take_outcomes();
   const std::string damaged = find_not_finite(model_.state_dict());
   if (!damaged.empty())
     throw NotFinite(format("step %lld: %s is not finite any more, training cannot go on",
@@ -254,16 +323,16 @@ std::string Run::epoch_name() const {
   return "epoch " + std::to_string(state_.epoch + 1) + "/" + std::to_string(epochs());
 }
 
-void Run::log_step(double loss, Index images) {
-  const double images_per_second = static_cast<double>(images) / step_watch_.lap();
-  step_log_->add(std::to_string(state_.step) + "," + std::to_string(state_.epoch + 1) +
-                 format(",%#.7g,%.7g,%.1f", loss, optimizer_->lr(), images_per_second));
+void Run::log_step(const Outcome& outcome, double loss, double seconds) {
+  const double images_per_second = static_cast<double>(outcome.labels.numel()) / seconds;
+  step_log_->add(std::to_string(outcome.step) + "," + std::to_string(state_.epoch + 1) +
+                 format(",%#.7g,%.7g,%.1f", loss, outcome.lr, images_per_second));
   const Index batches = train_images_.batch_count();
-  const auto steps_here = static_cast<double>(state_.step - first_step_);
+  const auto steps_here = static_cast<double>(outcome.step - first_step_);
   const Index all_steps = epochs() * batches;
   const Index last_step = std::min(all_steps, options_.steps.value_or(all_steps));
-  const auto steps_left = static_cast<double>(last_step - state_.step);
-  progress_.update(epoch_name(), state_.batch, batches,
+  const auto steps_left = static_cast<double>(last_step - outcome.step);
+  progress_.update(epoch_name(), outcome.batch, batches,
                    format("loss %.4f  accuracy %.1f %%  %.1f images/s  ", train_loss(),
                           100 * train_accuracy(), images_per_second) +
                        format_time(run_watch_.seconds() / steps_here * steps_left) + " left");

@@ -1,0 +1,640 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "cuda/columns.cuh"
+#include "cuda/fused_cbam.h"
+
+namespace chalk::cuda {
+
+// Blocks of 8 warps, threadIdx.y; a warp's lanes, threadIdx.x, are neighbouring channels. Lanes
+// beyond the last channel and warps beyond the last pixel do the last one's work again, for there
+// are barriers on the way, and store nothing.
+constexpr int lanes = 32, warps = 8;
+constexpr int strip_of_warp = 8;              // pixels, one after the other
+constexpr int strip = warps * strip_of_warp;  // of a block, where it needs all channels of a pixel
+constexpr int piece = 4 * strip;              // where it needs 32 channels only
+constexpr int tile = 8, with_margin = tile + 6, taps = 7 * 7 * 2;  // where the 7x7 window goes
+constexpr int channels_of_output = 64;  // of one block, which needs b of its pixels first
+
+struct CbamShape {
+  int images, height, width, pixels, channels, hidden;
+
+  explicit CbamShape(const CbamSizes& s)
+      : images(to_int(s.batch)),
+        height(to_int(s.height)),
+        width(to_int(s.width)),
+        pixels(to_int(s.pixels())),
+        channels(to_int(s.channels)),
+        hidden(to_int(s.hidden)) {
+    to_int(s.batch * s.pixels() * s.channels);  // an element's number is an int
+    to_int(s.batch * s.channels * s.hidden);
+  }
+
+  constexpr int strips() const { return (pixels + strip - 1) / strip; }
+  constexpr int pieces() const { return (pixels + piece - 1) / piece; }
+  constexpr int tiles_in_row() const { return (width + tile - 1) / tile; }
+  constexpr int tiles() const { return (height + tile - 1) / tile * tiles_in_row(); }
+};
+
+// Of a block in a grid whose x counts all images' strips, pieces or tiles, `parts` an image.
+struct PartOfImage {
+  int image, part;
+
+  __device__ explicit PartOfImage(int parts)
+      : image(blockIdx.x / parts), part(blockIdx.x % parts) {}
+};
+
+__device__ __forceinline__ int thread_of_block() {
+  return threadIdx.y * blockDim.x + threadIdx.x;
+}
+
+// Batch norm of one channel: u = (x - mean) scale + beta.
+template <typename T>
+struct NormOfChannel {
+  T mean, scale, beta;
+
+  __device__ NormOfChannel(const CbamWeights<T>& w, int c)
+      : mean(w.mean[c]), scale(w.gamma[c] * w.inverse_std[c]), beta(w.beta[c]) {}
+  __device__ T operator()(T x) const { return (x - mean) * scale + beta; }
+};
+
+// relu, and relu's derivative times dy; NaN stays NaN.
+template <typename T>
+__device__ __forceinline__ T zero_unless_positive(T y, T value) {
+  return y <= 0 ? T(0) : value;
+}
+
+template <typename T>
+__device__ __forceinline__ T sigmoid(T x) {
+  return 1 / (1 + std::exp(-x));
+}
+
+// The sum over a warp's lanes, in all of them.
+template <typename T>
+__device__ __forceinline__ T sum_of_warp(T value) {
+  for (int distance = lanes / 2; distance > 0; distance /= 2)
+    value += __shfl_xor_sync(~0u, value, distance);
+  return value;
+}
+
+// In the first warp: what the lane of that number has collected in all warps.
+template <typename Collected>
+__device__ Collected merge_warps(const Collected& mine) {
+  Collected all[1] = {mine};
+  over_lanes(all, [](Collected a, const Collected& b) {
+    a.merge(b);
+    return a;
+  });
+  __syncthreads();  // the shared memory may be used again
+  return all[0];
+}
+
+// ---- forward ----
+
+// Of some pixels of a channel. `highest` begins as u of the image's first pixel, whichever they
+// are: if that is NaN it stays, as no number is higher; NaN elsewhere is in the sum alone.
+template <typename T>
+struct Pooled {
+  T sum, highest;
+  int pixel;
+
+  __device__ void merge(const Pooled& other) {
+    const bool first = other.highest == highest && other.pixel < pixel;
+    const bool other_wins = other.highest > highest || first;
+    sum += other.sum;
+    highest = other_wins ? other.highest : highest;
+    pixel = other_wins ? other.pixel : pixel;
+  }
+};
+
+// pooled [N, pieces, C]. Grid [N pieces, C / 32]; a warp takes every 8th pixel of the piece.
+template <typename T>
+__global__ void cbam_pool(CbamShape s, CbamWeights<T> w, const T* __restrict__ x,
+                          Pooled<T>* __restrict__ pooled) {
+  const PartOfImage block(s.pieces());
+  const int own = blockIdx.y * lanes + threadIdx.x, c = std::min(own, s.channels - 1);
+  const int begin = block.part * piece, end = std::min(s.pixels, begin + piece);
+  const T* from = x + block.image * s.pixels * s.channels + c;
+  const NormOfChannel<T> norm(w, c);
+  Pooled<T> mine{0, norm(from[0]), 0};
+  for (int p = begin + threadIdx.y; p < end; p += warps) {
+    const T u = norm(from[p * s.channels]);
+    const bool higher = u > mine.highest;
+    mine.sum += u;
+    mine.highest = higher ? u : mine.highest;
+    mine.pixel = higher ? p : mine.pixel;
+  }
+  mine = merge_warps(mine);
+  if (threadIdx.y == 0 && own < s.channels) pooled[blockIdx.x * s.channels + c] = mine;
+}
+
+// hidden [2, R] = relu(w1^T average), relu(w1^T highest) of an image: a warp an element.
+template <typename T>
+__device__ void hidden_layer(const CbamShape& s, const T* w1, const T* pooled, T* hidden) {
+  for (int i = threadIdx.y; i < 2 * s.hidden; i += warps) {
+    const int r = i % s.hidden;
+    const T* values = pooled + i / s.hidden * s.channels;
+    T sum = 0;
+    for (int c = threadIdx.x; c < s.channels; c += lanes)
+      sum += w1[c * s.hidden + r] * values[c];
+    sum = sum_of_warp(sum);
+    if (threadIdx.x == 0) hidden[i] = zero_unless_positive(sum, sum);
+  }
+}
+
+// average, highest and its pixel; a = sigmoid(w2^T (the two rows of hidden)). A block an image.
+template <typename T>
+__global__ void cbam_channel_weights(CbamShape s, CbamWeights<T> w, const Pooled<T>* pieces,
+                                     T* hidden_of_all, CbamImages<T> images) {
+  const int n = blockIdx.x, at = n * s.channels;
+  T *pooled = images.pooled + 2 * at, *hidden = hidden_of_all + n * 2 * s.hidden;
+  pieces += at * s.pieces();
+  for (int c = thread_of_block(); c < s.channels; c += warps * lanes) {
+    Pooled<T> all = pieces[c];
+    double sum = all.sum;
+    for (int i = 1; i < s.pieces(); ++i) {
+      const Pooled<T> next = pieces[i * s.channels + c];
+      all.merge(next);
+      sum += next.sum;
+    }
+    pooled[c] = static_cast<T>(sum / s.pixels);
+    pooled[s.channels + c] = all.highest;
+    images.pixel[at + c] = all.pixel;
+  }
+  __syncthreads();
+  hidden_layer(s, w.w1, pooled, hidden);
+  __syncthreads();
+  for (int c = thread_of_block(); c < s.channels; c += warps * lanes) {
+    T sum = 0;
+    for (int r = 0; r < s.hidden; ++r)
+      sum += w.w2[r * s.channels + c] * (hidden[r] + hidden[s.hidden + r]);
+    images.channel_weight[at + c] = sigmoid(sum);
+  }
+}
+
+// The first of the highest channels, where NaN is higher than all.
+template <typename T>
+struct Highest {
+  T value = -std::numeric_limits<T>::infinity();
+  int channel = std::numeric_limits<int>::max();
+
+  __device__ void merge(T other, int at) {
+    const bool nan = value != value, other_nan = other != other;
+    const bool higher = other > value || (other_nan && !nan);
+    const bool same = other == value || (other_nan && nan);
+    const bool other_wins = higher || (same && at < channel);
+    value = other_wins ? other : value;
+    channel = other_wins ? at : channel;
+  }
+};
+
+// m, h and its channel. Grid [N strips]; each lane takes every 32nd channel of its warp's pixels.
+template <typename T>
+__global__ void cbam_maps(CbamShape s, CbamWeights<T> w, const T* __restrict__ x,
+                          CbamImages<T> images) {
+  const PartOfImage block(s.strips());
+  const int first = block.part * strip + threadIdx.y * strip_of_warp;
+  const T* from = x + block.image * s.pixels * s.channels;
+  T sum[strip_of_warp] = {};
+  Highest<T> highest[strip_of_warp];
+  for (int c = threadIdx.x; c < s.channels; c += lanes) {
+    const NormOfChannel<T> norm(w, c);
+    const T a = images.channel_weight[block.image * s.channels + c];
+    for (int i = 0; i < strip_of_warp; ++i) {
+      const T v = norm(from[std::min(first + i, s.pixels - 1) * s.channels + c]) * a;
+      sum[i] += v;
+      highest[i].merge(v, c);
+    }
+  }
+  T* maps = images.maps + block.image * 2 * s.pixels;
+  for (int i = 0; i < strip_of_warp; ++i) {
+    sum[i] = sum_of_warp(sum[i]);
+    for (int distance = lanes / 2; distance > 0; distance /= 2)
+      highest[i].merge(__shfl_xor_sync(~0u, highest[i].value, distance),
+                       __shfl_xor_sync(~0u, highest[i].channel, distance));
+    const int p = first + i;
+    if (threadIdx.x == 0 && p < s.pixels) {
+      maps[p] = sum[i] / static_cast<T>(s.channels);
+      maps[s.pixels + p] = highest[i].value;
+      images.channel[block.image * s.pixels + p] = highest[i].channel;
+    }
+  }
+}
+
+// to [14, 14] = a tile of plane [H, W] with a margin of 3, zeros outside of the plane.
+template <typename T>
+__device__ void load_tile(const CbamShape& s, const T* plane, int row, int column, T* to) {
+  for (int i = thread_of_block(); i < with_margin * with_margin; i += blockDim.x * blockDim.y) {
+    const int h = row - 3 + i / with_margin, w = column - 3 + i % with_margin;
+    const bool inside = h >= 0 && h < s.height && w >= 0 && w < s.width;
+    to[i] = inside ? plane[h * s.width + w] : T(0);
+  }
+}
+
+template <typename T>
+__device__ void load_taps(const T* w7, T* to) {
+  for (int i = thread_of_block(); i < taps; i += blockDim.x * blockDim.y)
+    to[i] = w7[i];
+}
+
+template <typename T>
+struct TileForward {
+  T maps[2][with_margin * with_margin], w7[taps], b[tile * tile];
+};
+
+// b of a tile's pixels, where four threads share a pixel's rows of the window; then y, where a warp
+// takes a row of the tile. Grid [N tiles, C / 64].
+template <typename T>
+__global__ void cbam_output(CbamShape s, CbamWeights<T> w, const T* __restrict__ x,
+                            const T* __restrict__ residual, CbamImages<T> images,
+                            T* __restrict__ y) {
+  const PartOfImage block(s.tiles());
+  const int first_row = block.part / s.tiles_in_row() * tile;
+  const int first_column = block.part % s.tiles_in_row() * tile;
+  const int first_pixel = block.image * s.pixels;
+  TileForward<T>& shared = *dynamic_shared<TileForward<T>>();
+  load_tile(s, images.maps + 2 * first_pixel, first_row, first_column, shared.maps[0]);
+  load_tile(s, images.maps + 2 * first_pixel + s.pixels, first_row, first_column, shared.maps[1]);
+  load_taps(w.w7, shared.w7);
+  __syncthreads();
+
+  const int pixel = thread_of_block() / 4, part = thread_of_block() % 4;
+  const int row = pixel / tile, column = pixel % tile;
+  T t = 0;
+  for (int i = part; i < 7; i += 4)
+    for (int j = 0; j < 7; ++j)
+      for (int k = 0; k < 2; ++k)
+        t += shared.maps[k][(row + i) * with_margin + column + j] * shared.w7[(i * 7 + j) * 2 + k];
+  t += __shfl_xor_sync(~0u, t, 1);
+  t += __shfl_xor_sync(~0u, t, 2);
+  if (part == 0) {
+    const int h = first_row + row, column_of_map = first_column + column;
+    shared.b[pixel] = sigmoid(t);
+    if (blockIdx.y == 0 && h < s.height && column_of_map < s.width)
+      images.pixel_weight[first_pixel + h * s.width + column_of_map] = shared.b[pixel];
+  }
+  __syncthreads();
+
+  const int h = first_row + threadIdx.y;
+  if (h >= s.height) return;
+  const int begin = blockIdx.y * channels_of_output;
+  for (int c = begin + threadIdx.x; c < std::min(s.channels, begin + channels_of_output);
+       c += lanes) {
+    const NormOfChannel<T> norm(w, c);
+    const T a = images.channel_weight[block.image * s.channels + c];
+    for (int i = 0; i < tile; ++i) {
+      const int p = h * s.width + std::min(first_column + i, s.width - 1);
+      const int at = (first_pixel + p) * s.channels + c;
+      const T value = norm(x[at]) * a * shared.b[threadIdx.y * tile + i] + residual[at];
+      if (first_column + i < s.width) y[at] = zero_unless_positive(value, value);
+    }
+  }
+}
+
+template <typename T>
+void cbam_forward(const CbamSizes& sizes, const CbamWeights<T>& w, const T* x, const T* residual,
+                  const CbamImages<T>& images, T* y) {
+  const CbamShape s(sizes);
+  const dim3 block(lanes, warps);
+  Workspace workspace;
+  Pooled<T>* pooled = workspace.take<Pooled<T>>(sizes.batch * s.pieces() * sizes.channels);
+  T* hidden = workspace.take<T>(sizes.batch * 2 * sizes.hidden);
+  launch(cbam_pool<T>, dim3(s.images * s.pieces(), blocks_for(s.channels, lanes)), block,
+         warps * lanes * sizeof(Pooled<T>), s, w, x, pooled);
+  launch(cbam_channel_weights<T>, s.images, block, 0, s, w, pooled, hidden, images);
+  launch(cbam_maps<T>, s.images * s.strips(), block, 0, s, w, x, images);
+  launch(cbam_output<T>, dim3(s.images * s.tiles(), blocks_for(s.channels, channels_of_output)),
+         block, sizeof(TileForward<T>), s, w, x, residual, images, y);
+}
+
+// ---- backward: autograd/cpu/fused_cbam.cpp derives it ----
+
+// Sums over pixels of dv, dv d and d, of one channel.
+template <typename T>
+struct CbamSums {
+  T dv, dv_d, d;
+
+  __device__ void merge(const CbamSums& other) {
+    dv += other.dv;
+    dv_d += other.dv_d;
+    d += other.d;
+  }
+};
+
+// What the kernels leave for each other. Of every pointer image n has its own part.
+template <typename T>
+struct CbamGradients {
+  T *dt, *dmaps;              // [N, P]; [N, 2, P]: dm, dh
+  T *w7_of_tiles, *w7;        // [N, tiles, 98], [N, 98]
+  CbamSums<T>* strips;        // [N, strips, C]: where dv is g b only
+  CbamSums<double>* pieces;   // [N, pieces, C]
+  T *ds, *dpooled;            // [N, C]; [N, 2, C]: daverage, dhighest
+  T *hidden, *dhidden;        // [N, 2, R]; [N, R]: of the sum of the two rows of hidden
+  double *sum_du, *sum_du_d;  // [N, C]
+  T *along, *constant;        // [C]: of batch norm's backward pass
+
+  CbamGradients(const CbamSizes& sizes, const CbamShape& s, Workspace& workspace)
+      : dt(workspace.take<T>(sizes.batch * sizes.pixels())),
+        dmaps(workspace.take<T>(sizes.batch * 2 * sizes.pixels())),
+        w7_of_tiles(workspace.take<T>(sizes.batch * s.tiles() * taps)),
+        w7(workspace.take<T>(sizes.batch * taps)),
+        strips(workspace.take<CbamSums<T>>(sizes.batch * s.strips() * sizes.channels)),
+        pieces(workspace.take<CbamSums<double>>(sizes.batch * s.pieces() * sizes.channels)),
+        ds(workspace.take<T>(sizes.batch * sizes.channels)),
+        dpooled(workspace.take<T>(sizes.batch * 2 * sizes.channels)),
+        hidden(workspace.take<T>(sizes.batch * 2 * sizes.hidden)),
+        dhidden(workspace.take<T>(sizes.batch * sizes.hidden)),
+        sum_du(workspace.take<double>(sizes.batch * sizes.channels)),
+        sum_du_d(workspace.take<double>(sizes.batch * sizes.channels)),
+        along(workspace.take<T>(sizes.channels)),
+        constant(workspace.take<T>(sizes.channels)) {}
+};
+
+// g = dy where y > 0, which is dresidual; dt = db b (1 - b), db = sum over c of g v; and the sums
+// of a strip. Grid [N strips]; each lane takes every 32nd channel of its warp's pixels.
+template <typename T>
+__global__ void cbam_back_to_pixels(CbamShape s, CbamWeights<T> w, CbamImages<T> images,
+                                    const T* __restrict__ x, const T* __restrict__ y,
+                                    const T* __restrict__ dy, T* __restrict__ g,
+                                    CbamGradients<T> d) {
+  const PartOfImage block(s.strips());
+  const int first = block.part * strip + threadIdx.y * strip_of_warp;
+  const int first_pixel = block.image * s.pixels;
+  T b[strip_of_warp], db[strip_of_warp] = {};
+  for (int i = 0; i < strip_of_warp; ++i)
+    b[i] = images.pixel_weight[first_pixel + std::min(first + i, s.pixels - 1)];
+  for (int begin = 0; begin < s.channels; begin += lanes) {
+    const int own = begin + threadIdx.x, c = std::min(own, s.channels - 1);
+    const NormOfChannel<T> norm(w, c);
+    const T a = images.channel_weight[block.image * s.channels + c];
+    CbamSums<T> sums{};
+    for (int i = 0; i < strip_of_warp; ++i) {
+      const int at = (first_pixel + std::min(first + i, s.pixels - 1)) * s.channels + c;
+      const bool inside = first + i < s.pixels && own < s.channels;
+      const T gradient = inside ? zero_unless_positive(y[at], dy[at]) : T(0);
+      const T from_mean = inside ? x[at] - norm.mean : T(0);
+      if (inside) g[at] = gradient;
+      db[i] += inside ? gradient * norm(x[at]) * a : T(0);
+      sums.merge({gradient * b[i], gradient * b[i] * from_mean, from_mean});
+    }
+    sums = merge_warps(sums);
+    if (threadIdx.y == 0 && own < s.channels) d.strips[blockIdx.x * s.channels + c] = sums;
+  }
+  for (int i = 0; i < strip_of_warp; ++i) {
+    db[i] = sum_of_warp(db[i]);
+    if (threadIdx.x == 0 && first + i < s.pixels)
+      d.dt[first_pixel + first + i] = db[i] * b[i] * (1 - b[i]);
+  }
+}
+
+template <typename T>
+struct TileBackward {
+  T dt[with_margin * with_margin], maps[2][with_margin * with_margin], w7[taps];
+};
+
+// dm and dh = dt convolved with w7 turned round, a thread a pixel of one of them; dw7 of the tile =
+// correlation of (m, h) with dt, a thread a tap. Grid [N tiles], 128 threads.
+template <typename T>
+__global__ void cbam_back_to_maps(CbamShape s, const T* w7, const T* maps, CbamGradients<T> d) {
+  const PartOfImage block(s.tiles());
+  const int first_row = block.part / s.tiles_in_row() * tile;
+  const int first_column = block.part % s.tiles_in_row() * tile;
+  const int first_pixel = block.image * s.pixels;
+  TileBackward<T>& shared = *dynamic_shared<TileBackward<T>>();
+  load_tile(s, d.dt + first_pixel, first_row, first_column, shared.dt);
+  load_tile(s, maps + 2 * first_pixel, first_row, first_column, shared.maps[0]);
+  load_tile(s, maps + 2 * first_pixel + s.pixels, first_row, first_column, shared.maps[1]);
+  load_taps(w7, shared.w7);
+  __syncthreads();
+
+  const int map = threadIdx.x / (tile * tile), pixel = threadIdx.x % (tile * tile);
+  const int row = pixel / tile, column = pixel % tile;
+  T gradient = 0;
+  for (int i = 0; i < 7; ++i)
+    for (int j = 0; j < 7; ++j)
+      gradient += shared.dt[(row + i) * with_margin + column + j] *
+                  shared.w7[((6 - i) * 7 + 6 - j) * 2 + map];
+  const int h = first_row + row, column_of_map = first_column + column;
+  if (h < s.height && column_of_map < s.width)
+    d.dmaps[2 * first_pixel + map * s.pixels + h * s.width + column_of_map] = gradient;
+
+  if (threadIdx.x >= taps) return;
+  const int i = threadIdx.x / 14, j = threadIdx.x / 2 % 7, k = threadIdx.x % 2;
+  T sum = 0;
+  for (int r = 0; r < tile; ++r)
+    for (int c = 0; c < tile; ++c)
+      sum +=
+          shared.maps[k][(r + i) * with_margin + c + j] * shared.dt[(r + 3) * with_margin + c + 3];
+  d.w7_of_tiles[blockIdx.x * taps + threadIdx.x] = sum;
+}
+
+// The sums of a piece, of dv = g b + dm / C + (dh where h was found): those of g b are known for
+// its strips, one for each of the first warps. Grid [N pieces, C / 32]; a warp takes every 8th
+// pixel.
+template <typename T>
+__global__ void cbam_sums(CbamShape s, const T* mean, const std::int64_t* channel,
+                          const T* __restrict__ x, CbamGradients<T> d) {
+  const PartOfImage block(s.pieces());
+  const int own = blockIdx.y * lanes + threadIdx.x, c = std::min(own, s.channels - 1);
+  const int begin = block.part * piece, end = std::min(s.pixels, begin + piece);
+  const int first_pixel = block.image * s.pixels;
+  const T* dmaps = d.dmaps + 2 * first_pixel;
+  const T mean_of_channel = mean[c];
+  CbamSums<T> sums{};
+  const int own_strip = begin / strip + threadIdx.y;
+  if (threadIdx.y < piece / strip && own_strip < s.strips())
+    sums = d.strips[(block.image * s.strips() + own_strip) * s.channels + c];
+  for (int p = begin + threadIdx.y; p < end; p += warps) {
+    const T dh = channel[first_pixel + p] == c ? dmaps[s.pixels + p] : T(0);
+    const T dv = dmaps[p] / static_cast<T>(s.channels) + dh;
+    const T from_mean = x[(first_pixel + p) * s.channels + c] - mean_of_channel;
+    sums.merge({dv, dv * from_mean, 0});
+  }
+  const auto all = merge_warps(CbamSums<double>{sums.dv, sums.dv_d, sums.d});
+  if (threadIdx.y == 0 && own < s.channels) d.pieces[blockIdx.x * s.channels + c] = all;
+}
+
+// ds [C], where da = sum(dv u) and u = d scale + beta; the pieces' sums in the place of the first.
+template <typename T>
+__device__ void back_to_channel_weights(const CbamShape& s, const CbamWeights<T>& w,
+                                        const T* channel_weight, CbamSums<double>* pieces, T* ds) {
+  for (int c = thread_of_block(); c < s.channels; c += warps * lanes) {
+    CbamSums<double> sums = pieces[c];
+    for (int i = 1; i < s.pieces(); ++i)
+      sums.merge(pieces[i * s.channels + c]);
+    pieces[c] = sums;
+    const NormOfChannel<T> norm(w, c);
+    const double a = channel_weight[c], da = sums.dv_d * norm.scale + sums.dv * norm.beta;
+    ds[c] = static_cast<T>(da * a * (1 - a));
+  }
+}
+
+// daverage and dhighest [2, C], and the sums of du = dv a + daverage / P + (dhighest where highest
+// was found).
+template <typename T>
+__device__ void back_to_pooled(const CbamShape& s, const CbamWeights<T>& w,
+                               const CbamImages<T>& images, const T* x, int n,
+                               const CbamGradients<T>& d) {
+  const T *hidden = d.hidden + n * 2 * s.hidden, *dhidden = d.dhidden + n * s.hidden;
+  for (int c = thread_of_block(); c < s.channels; c += warps * lanes) {
+    T daverage = 0, dhighest = 0;
+    for (int r = 0; r < s.hidden; ++r) {
+      const T gradient = w.w1[c * s.hidden + r] * dhidden[r];
+      daverage += zero_unless_positive(hidden[r], gradient);
+      dhighest += zero_unless_positive(hidden[s.hidden + r], gradient);
+    }
+    const int at = n * s.channels + c;
+    const int highest = (n * s.pixels + static_cast<int>(images.pixel[at])) * s.channels + c;
+    const CbamSums<double> sums = d.pieces[n * s.pieces() * s.channels + c];
+    const double a = images.channel_weight[at], average = daverage;
+    d.dpooled[2 * n * s.channels + c] = daverage;
+    d.dpooled[(2 * n + 1) * s.channels + c] = dhighest;
+    d.sum_du[at] = a * sums.dv + average + dhighest;
+    d.sum_du_d[at] = a * sums.dv_d + average * sums.d / s.pixels +
+                     static_cast<double>(dhighest) * (x[highest] - w.mean[c]);
+  }
+}
+
+// Back through the channel attention's layers, and dw7 of the image. A block an image; for dhidden
+// a warp an element, else a thread.
+template <typename T>
+__global__ void cbam_back_to_layers(CbamShape s, CbamWeights<T> w, CbamImages<T> images, const T* x,
+                                    CbamGradients<T> d) {
+  const int n = blockIdx.x;
+  T* ds = d.ds + n * s.channels;
+  hidden_layer(s, w.w1, images.pooled + n * 2 * s.channels, d.hidden + n * 2 * s.hidden);
+  back_to_channel_weights(s, w, images.channel_weight + n * s.channels,
+                          d.pieces + n * s.pieces() * s.channels, ds);
+  __syncthreads();
+  for (int r = threadIdx.y; r < s.hidden; r += warps) {
+    T sum = 0;
+    for (int c = threadIdx.x; c < s.channels; c += lanes)
+      sum += w.w2[r * s.channels + c] * ds[c];
+    sum = sum_of_warp(sum);
+    if (threadIdx.x == 0) d.dhidden[n * s.hidden + r] = sum;
+  }
+  __syncthreads();
+  back_to_pooled(s, w, images, x, n, d);
+  for (int i = thread_of_block(); i < taps; i += warps * lanes) {
+    double sum = 0;
+    for (int t = 0; t < s.tiles(); ++t)
+      sum += d.w7_of_tiles[(n * s.tiles() + t) * taps + i];
+    d.w7[n * taps + i] = static_cast<T>(sum);
+  }
+}
+
+// dw1 [c, r] and dw2 [r, c], summed over the images.
+template <typename T>
+__device__ void sum_layers(const CbamShape& s, const T* pooled, const CbamGradients<T>& d, int c,
+                           int r, const CbamResults<T>& results) {
+  double dw1 = 0, dw2 = 0;
+  for (int n = 0; n < s.images; ++n) {
+    const T *values = pooled + 2 * n * s.channels + c, *hidden = d.hidden + 2 * n * s.hidden + r;
+    const T average = hidden[0], highest = hidden[s.hidden], dhidden = d.dhidden[n * s.hidden + r];
+    dw1 += zero_unless_positive(average, values[0] * dhidden) +
+           zero_unless_positive(highest, values[s.channels] * dhidden);
+    dw2 += (average + highest) * d.ds[n * s.channels + c];
+  }
+  results.w1[c * s.hidden + r] = static_cast<T>(dw1);
+  results.w2[r * s.channels + c] = static_cast<T>(dw2);
+}
+
+// dgamma, dbeta and, of dx = scale du - along d - constant, the two sums' part.
+template <typename T>
+__device__ void sum_batch_norm(const CbamShape& s, const CbamWeights<T>& w, bool training,
+                               const CbamGradients<T>& d, int c, const CbamResults<T>& results) {
+  double sum = 0, sum_along = 0;
+  for (int n = 0; n < s.images; ++n) {
+    sum += d.sum_du[n * s.channels + c];
+    sum_along += d.sum_du_d[n * s.channels + c];
+  }
+  const T inverse_std = w.inverse_std[c], rows = static_cast<T>(s.images) * s.pixels;
+  const T dbeta = static_cast<T>(sum), dgamma = static_cast<T>(sum_along) * inverse_std;
+  const T each = NormOfChannel<T>(w, c).scale / rows;
+  results.beta[c] = dbeta;
+  results.gamma[c] = dgamma;
+  d.constant[c] = training ? each * dbeta : T(0);
+  d.along[c] = training ? each * inverse_std * dgamma : T(0);
+}
+
+// The sums over images. A thread an element of w1, then of w7, then of gamma.
+template <typename T>
+__global__ void cbam_parameters(CbamShape s, CbamWeights<T> w, const T* pooled, bool training,
+                                CbamGradients<T> d, CbamResults<T> results) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x, both = s.channels * s.hidden;
+  if (i < both) {
+    sum_layers(s, pooled, d, i / s.hidden, i % s.hidden, results);
+  } else if (i < both + taps) {
+    double sum = 0;
+    for (int n = 0; n < s.images; ++n)
+      sum += d.w7[n * taps + i - both];
+    results.w7[i - both] = static_cast<T>(sum);
+  } else if (i < both + taps + s.channels) {
+    sum_batch_norm(s, w, training, d, i - both - taps, results);
+  }
+}
+
+// dx = scale du - along d - constant. Grid [N strips, C / 32]; a lane a channel of its warp's
+// pixels.
+template <typename T>
+__global__ void cbam_back_to_input(CbamShape s, CbamWeights<T> w, CbamImages<T> images,
+                                   const T* __restrict__ x, const T* __restrict__ g,
+                                   CbamGradients<T> d, T* __restrict__ dx) {
+  const PartOfImage block(s.strips());
+  const int c = blockIdx.y * lanes + threadIdx.x;
+  if (c >= s.channels) return;
+  const int first = block.part * strip + threadIdx.y * strip_of_warp;
+  const int first_pixel = block.image * s.pixels, at_channel = block.image * s.channels + c;
+  const T *dmaps = d.dmaps + 2 * first_pixel, *dpooled = d.dpooled + 2 * block.image * s.channels;
+  const NormOfChannel<T> norm(w, c);
+  const T factor = norm.scale * images.channel_weight[at_channel], along = d.along[c];
+  const T shift = norm.scale * dpooled[c] / static_cast<T>(s.pixels) - d.constant[c];
+  const T dhighest = norm.scale * dpooled[s.channels + c];
+  const int highest = static_cast<int>(images.pixel[at_channel]);
+  for (int i = 0; i < strip_of_warp; ++i) {
+    const int p = std::min(first + i, s.pixels - 1), at = (first_pixel + p) * s.channels + c;
+    const T dh = images.channel[first_pixel + p] == c ? dmaps[s.pixels + p] : T(0);
+    const T dv =
+        g[at] * images.pixel_weight[first_pixel + p] + dmaps[p] / static_cast<T>(s.channels) + dh;
+    const T at_highest = p == highest ? dhighest : T(0);
+    if (first + i < s.pixels)
+      dx[at] = dv * factor + shift - along * (x[at] - norm.mean) + at_highest;
+  }
+}
+
+template <typename T>
+void cbam_backward(const CbamSizes& sizes, const CbamWeights<T>& w, const CbamImages<T>& images,
+                   bool training, const T* x, const T* y, const T* dy,
+                   const CbamResults<T>& results) {
+  const CbamShape s(sizes);
+  const dim3 block(lanes, warps);
+  const unsigned strips = s.images * s.strips(), pieces = s.images * s.pieces();
+  const unsigned channels = blocks_for(s.channels, lanes);
+  Workspace workspace;
+  const CbamGradients<T> d(sizes, s, workspace);
+  launch(cbam_back_to_pixels<T>, strips, block, warps * lanes * sizeof(CbamSums<T>), s, w, images,
+         x, y, dy, results.residual, d);
+  launch(cbam_back_to_maps<T>, s.images * s.tiles(), 2 * tile * tile, sizeof(TileBackward<T>), s,
+         w.w7, images.maps, d);
+  launch(cbam_sums<T>, dim3(pieces, channels), block, warps * lanes * sizeof(CbamSums<double>), s,
+         w.mean, images.channel, x, d);
+  launch(cbam_back_to_layers<T>, s.images, block, 0, s, w, images, x, d);
+  launch(cbam_parameters<T>, blocks_for(to_int((sizes.hidden + 1) * sizes.channels + taps), 256),
+         256, 0, s, w, images.pooled, training, d, results);
+  launch(cbam_back_to_input<T>, dim3(strips, channels), block, 0, s, w, images, x, results.residual,
+         d, results.x);
+}
+
+template void cbam_forward(const CbamSizes&, const CbamWeights<float>&, const float*, const float*,
+                           const CbamImages<float>&, float*);
+template void cbam_forward(const CbamSizes&, const CbamWeights<double>&, const double*,
+                           const double*, const CbamImages<double>&, double*);
+template void cbam_backward(const CbamSizes&, const CbamWeights<float>&, const CbamImages<float>&,
+                            bool, const float*, const float*, const float*,
+                            const CbamResults<float>&);
+template void cbam_backward(const CbamSizes&, const CbamWeights<double>&, const CbamImages<double>&,
+                            bool, const double*, const double*, const double*,
+                            const CbamResults<double>&);
+
+}  // namespace chalk::cuda
