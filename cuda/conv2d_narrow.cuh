@@ -42,22 +42,21 @@ struct RowRing {
 
 // What both kernels derive from the shape.
 struct Narrow {
-  int step, line;  // numbers from a pixel's window to the next one's; numbers under a kernel's row
-  int halves;      // halves of steps for a row of the kernel
-  int length;      // of a row in the ring
-  int rows;        // in the ring
-  int parts, each; // blocks for an image (and a segment), rows or tiles of a block
+  int step, line;   // numbers from a pixel's window to the next one's; numbers under a kernel's row
+  int halves;       // halves of steps for a row of the kernel
+  int length;       // of a row in the ring
+  int rows;         // in the ring
+  int across;       // forward: segments of 64 pixels in a row of a tile
+  int parts, each;  // blocks for an image, or a segment of it, and each one's rows, or tiles
+  int blocks, bytes;
 
   __host__ __device__ int padded_line() const { return halves * 8; }
 };
 
-constexpr int narrow_columns = 64, narrow_stride = across_stride(narrow_columns);
+constexpr int narrow_columns = 64, narrow_stages = 4;
+constexpr int narrow_stride = across_stride(narrow_columns);
 
-// ---- forward pass: a block's tile is 4 warps of 64 pixels, two rows of 128 or four of 64 ----
-
-inline int narrow_segments(const ConvShape& s) {  // of 64 pixels, in a row of a tile
-  return s.out_width > 64 ? 2 : 1;
-}
+// ---- forward pass: a tile of 4 warps is two rows of 128 pixels, or four of 64 ----
 
 // Depth d = 0 .. 15 of a step lies here in the slice of weights, so that number q of lane t are the
 // depths 2 t and 2 t + 1 of the first half, then of the second: A's are read by twos, and the even
@@ -81,11 +80,11 @@ __device__ inline void copy_narrow_weights(const ConvShape& s, const Narrow& sha
 
 // blockIdx = (image, segment of its columns and part of its rows; tile of columns)
 __global__ void __launch_bounds__(128)
-    narrow_forward(ConvShape s, Narrow shape, int across, const float* x, const float* weight,
-                   float* y) {
+    narrow_forward(ConvShape s, Narrow shape, const float* x, const float* weight, float* y) {
   const int halves = s.kernel_height * shape.halves, steps = (halves + 1) / 2;
   float* weights = dynamic_shared<float>();  // [steps][16][narrow_stride]
-  const int tile_rows = 4 / across, tile_columns = 64 * across, first_column = blockIdx.y * 64;
+  const int tile_rows = 4 / shape.across, tile_columns = 64 * shape.across;
+  const int first_column = blockIdx.y * narrow_columns;
   const int segments = (s.out_width + tile_columns - 1) / tile_columns;
   const int part = blockIdx.x % shape.parts, segment = blockIdx.x / shape.parts % segments;
   const int n = blockIdx.x / shape.parts / segments, first_row = part * shape.each * tile_rows;
@@ -102,8 +101,8 @@ __global__ void __launch_bounds__(128)
   for (int r = 0; r < needed; ++r)
     ring.copy(r, s);
   cp_async_commit();
-  const int lane = lane_of_warp(), warp = threadIdx.x / 32, my_row = warp / across;
-  const int my_column = warp % across * 64;
+  const int lane = lane_of_warp(), warp = threadIdx.x / 32, my_row = warp / shape.across;
+  const int my_column = warp % shape.across * 64;
   for (int tile = 0; tile < tiles; ++tile) {
     const int first = tile * tile_rows * s.stride, next = first + tile_rows * s.stride;
     if (tile + 1 < tiles) {
@@ -148,12 +147,13 @@ __global__ void __launch_bounds__(128)
 
 // ---- weight gradient ----
 
-// dweight[(i, d), o] = sum over the pixels (h, w) of row[h stride + i][w stride in + d] dy[(h, w), o].
-// A warp has 32 of the rows (i, d); all step through the rows of dy, 16 pixels at a time.
+// dweight[(i, d), o] = sum over the pixels (h, w) of row[h stride + i][w stride in + d] dy[(h, w),
+// o]. A warp has 32 of the rows (i, d); all step through the rows of dy, 16 pixels at a time.
 // blockIdx = (piece: image and part of its rows; tile of columns)
-__global__ void narrow_backward_weight(ConvShape s, Narrow shape, const float* x, const float* dy,
-                                       float* sums_of_pieces) {
-  constexpr int stages = 4, slice = tile_depth * narrow_stride;
+__global__ void __launch_bounds__(256)
+    narrow_backward_weight(ConvShape s, Narrow shape, const float* x, const float* dy,
+                           float* sums_of_pieces) {
+  constexpr int stages = narrow_stages, slice = tile_depth * narrow_stride;
   float* slices = dynamic_shared<float>();  // [stages][16][narrow_stride] of dy
   const int part = blockIdx.x % shape.parts, n = blockIdx.x / shape.parts;
   const int first_row = part * shape.each, first_column = blockIdx.y * narrow_columns;
@@ -231,36 +231,59 @@ inline Narrow narrow_shape(const ConvShape& s, int images, int all) {
   return shape;
 }
 
+inline Narrow narrow_forward_shape(const ConvShape& s) {
+  const int across = s.out_width > 64 ? 2 : 1, tile_rows = 4 / across, columns = 64 * across;
+  const int segments = (s.out_width + columns - 1) / columns;
+  Narrow shape = narrow_shape(s, s.batch * segments, (s.out_height + tile_rows - 1) / tile_rows);
+  shape.across = across;
+  shape.blocks = s.batch * segments * shape.parts;
+  shape.length = (columns - 1) * shape.step + shape.padded_line();
+  shape.rows = (2 * tile_rows - 1) * s.stride + s.kernel_height;
+  const int steps = (s.kernel_height * shape.halves + 1) / 2;
+  shape.bytes = (steps * tile_depth * narrow_stride + shape.rows * shape.length) * 4;
+  return shape;
+}
+
+inline Narrow narrow_weight_shape(const ConvShape& s) {
+  Narrow shape = narrow_shape(s, s.batch, s.out_height);
+  const int chunks = (s.out_width + tile_depth - 1) / tile_depth;
+  const int rows_ahead = (narrow_stages - 1 + chunks - 1) / chunks;
+  shape.blocks = s.batch * shape.parts;
+  shape.length = (chunks * tile_depth - 1) * shape.step + shape.padded_line();
+  shape.rows = rows_ahead * s.stride + s.kernel_height;
+  shape.bytes = (narrow_stages * tile_depth * narrow_stride + shape.rows * shape.length) * 4;
+  return shape;
+}
+
+// Pairs of A's numbers must begin at even ones, and runs of y and dy at multiples of 4.
+inline bool narrow_fits(const Conv2dSizes& sizes) {
+  if (sizes.groups > 1 || sizes.in_channels > 3 || sizes.stride * sizes.in_channels % 2 != 0)
+    return false;
+  constexpr int most_rows = 256, most_bytes = 99 << 10;
+  const ConvShape s = conv_shape(sizes);
+  return s.out % 4 == 0 && s.taps() * s.in <= most_rows &&
+         narrow_forward_shape(s).bytes <= most_bytes && narrow_weight_shape(s).bytes <= most_bytes;
+}
+
 inline void conv2d_narrow_forward(const Conv2dSizes& sizes, const float* x, const float* weight,
                                   float* y) {
   const ConvShape s = conv_shape(sizes);
-  const int across = narrow_segments(s), tile_rows = 4 / across;
-  const int strips = s.batch * ((s.out_width + 64 * across - 1) / (64 * across));
-  Narrow shape = narrow_shape(s, strips, (s.out_height + tile_rows - 1) / tile_rows);
-  shape.length = (64 * across - 1) * shape.step + shape.padded_line();
-  shape.rows = (2 * tile_rows - 1) * s.stride + s.kernel_height;
-  const int steps = (s.kernel_height * shape.halves + 1) / 2;
-  const std::size_t floats = steps * tile_depth * narrow_stride + shape.rows * shape.length;
-  launch(narrow_forward, dim3(strips * shape.parts, blocks_for(s.out, narrow_columns)), 128,
-         floats * sizeof(float), s, shape, across, x, weight, y);
+  const Narrow shape = narrow_forward_shape(s);
+  const dim3 grid(shape.blocks, blocks_for(s.out, narrow_columns));
+  launch(narrow_forward, grid, 128, shape.bytes, s, shape, x, weight, y);
 }
 
-inline void conv2d_narrow_backward_weight(const Conv2dSizes& sizes, const float* x,
-                                          const float* dy, float* dweight) {
+inline void conv2d_narrow_backward_weight(const Conv2dSizes& sizes, const float* x, const float* dy,
+                                          float* dweight) {
   const ConvShape s = conv_shape(sizes);
-  constexpr int stages = 4;
-  const int chunks = (s.out_width + tile_depth - 1) / tile_depth;
-  const int rows_ahead = (stages - 1 + chunks - 1) / chunks;
-  Narrow shape = narrow_shape(s, s.batch, s.out_height);
-  shape.length = (chunks * tile_depth - 1) * shape.step + shape.padded_line();
-  shape.rows = rows_ahead * s.stride + s.kernel_height;
-  const std::size_t floats = stages * tile_depth * narrow_stride + shape.rows * shape.length;
-  const int rows = s.kernel_height * shape.line, pieces = s.batch * shape.parts;
+  const Narrow shape = narrow_weight_shape(s);
+  const dim3 grid(shape.blocks, blocks_for(s.out, narrow_columns));
+  const unsigned threads = 32 * blocks_for(s.taps() * s.in, 32);
   Workspace workspace;
-  float* sums = pieces == 1 ? dweight : workspace.take<float>(Index(pieces) * s.weights());
-  launch(narrow_backward_weight, dim3(pieces, blocks_for(s.out, narrow_columns)),
-         32 * blocks_for(rows, 32), floats * sizeof(float), s, shape, x, dy, sums);
-  if (pieces > 1) sum_pieces(pieces, s.weights(), sums, dweight);
+  float* sums =
+      shape.blocks == 1 ? dweight : workspace.take<float>(Index(shape.blocks) * s.weights());
+  launch(narrow_backward_weight, grid, threads, shape.bytes, s, shape, x, dy, sums);
+  if (shape.blocks > 1) sum_pieces(shape.blocks, s.weights(), sums, dweight);
 }
 
 }  // namespace chalk::cuda
