@@ -4,6 +4,7 @@
 #include "cuda/conv2d_depthwise.cuh"
 #include "cuda/conv2d_direct.cuh"
 #include "cuda/conv2d_im2col.cuh"
+#include "cuda/conv2d_narrow.cuh"
 #include "cuda/conv2d_tensor.cuh"
 #include "cuda/conv2d_tiled.cuh"
 #include "cuda/ladders.h"
@@ -43,6 +44,7 @@ void conv2d_forward(const Conv2dSizes& s, const T* x, const T* weight, T* y) {
     return conv2d_depthwise_forward(s, x, weight, y);
   }
   if constexpr (std::is_same_v<T, float>) {
+    if (rung == ConvRung::patch && narrow_fits(s)) return conv2d_narrow_forward(s, x, weight, y);
     if (rung != ConvRung::tiled) return conv2d_tensor_forward(s, x, weight, y);
   }
   conv2d_tiled_forward(s, x, weight, y);
@@ -71,6 +73,8 @@ void conv2d_backward_weight(const Conv2dSizes& s, const T* x, const T* dy, T* dw
     return conv2d_depthwise_backward_weight(s, x, dy, dweight);
   }
   if constexpr (std::is_same_v<T, float>) {
+    if (rung == ConvRung::patch && narrow_fits(s))
+      return conv2d_narrow_backward_weight(s, x, dy, dweight);
     if (rung != ConvRung::tiled) return conv2d_tensor_backward_weight(s, x, dy, dweight);
   }
   conv2d_tiled_backward_weight(s, x, dy, dweight);

@@ -13,10 +13,11 @@ struct Pieces {
   int count, steps;
 };
 
-// So many pieces that `blocks` blocks for each fill the device, of no less than `least` steps.
+// So many pieces that `blocks` blocks for each fill a large GPU, of no less than `least` steps. It
+// depends on the sizes alone, so that a sum has the same bits on every device.
 inline Pieces split_sum(int steps, int blocks, int least) {
-  constexpr int blocks_at_once = 2;  // on a multiprocessor
-  const int wanted = std::max(1, blocks_at_once * multiprocessors() / std::max(1, blocks));
+  constexpr int blocks_at_once = 264;
+  const int wanted = std::max(1, blocks_at_once / std::max(1, blocks));
   const int each = std::max({1, least, (steps + wanted - 1) / wanted});
   return {std::max(1, (steps + each - 1) / each), each};
 }
