@@ -10,7 +10,7 @@ target_compile_definitions(cuda_test_cases PRIVATE
 # cuda_test_program(NAME BACKEND): the program, of that library of kernels.
 function(cuda_test_program name backend)
   add_executable(${name} tests/cuda/cuda_kernels.cpp)
-  target_link_libraries(${name} PRIVATE test_cases cuda_test_cases ${backend} chalk)
+  target_link_libraries(${name} PRIVATE test_cases cuda_test_cases ${backend})
   add_dependencies(chalk_tests ${name})  # what builds the tests builds this one
 endfunction()
 
