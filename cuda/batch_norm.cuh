@@ -117,9 +117,7 @@ struct Normalise {
       scale.at[j] *= inverse.at[j];
   }
 
-  __device__ T operator()(int j, T x) const {
-    return (x - mean.at[j]) * scale.at[j] + beta.at[j];
-  }
+  __device__ T operator()(int j, T x) const { return (x - mean.at[j]) * scale.at[j] + beta.at[j]; }
 };
 
 // y = gamma (x - mean) inverse_std + beta; with_relu: max(that, 0). n channels a thread.
@@ -182,8 +180,8 @@ __global__ void batch_norm_backward_pieces(int rows, int channels, const T* x, c
   store_piece<2, n>(part, channels, sum, pieces);
 }
 
-// dgamma, dbeta, along and constant from pieces [count, 2, channels] of those sums. rows: of x, in
-// training; else 0.
+// dgamma, dbeta, along and constant from pieces [count, 2, channels] of those sums. rows: those the
+// mean was taken over, in training; else 0.
 template <typename T>
 __global__ void batch_norm_backward_finish(int rows, int channels, int count, const double* pieces,
                                            const T* inverse_std, const T* gamma, T* dgamma,
@@ -210,8 +208,7 @@ struct InputGradient {
       : along(load<n>(along_x, pack)), constant(load<n>(constant_part, pack)) {}
 
   __device__ T operator()(const Normalise<T, n>& normalise, int j, T x, T g) const {
-    return normalise.scale.at[j] * g -
-           (along.at[j] * (x - normalise.mean.at[j]) + constant.at[j]);
+    return normalise.scale.at[j] * g - (along.at[j] * (x - normalise.mean.at[j]) + constant.at[j]);
   }
 };
 
@@ -236,24 +233,37 @@ __global__ void batch_norm_backward_input(int rows, int channels, const T* x, co
   }
 }
 
+// dgamma, dbeta, along and constant of x [rows, channels] and dy; `mean_rows`: over how many rows
+// x's mean was taken, in training; else 0.
+template <typename T>
+void batch_norm_backward_sums(int rows, int channels, const T* x, const T* mean,
+                              const T* inverse_std, const T* gamma, const T* beta, bool with_relu,
+                              int mean_rows, const T* dy, T* dgamma, T* dbeta, T* along,
+                              T* constant) {
+  const int n = in_packs(channels) ? 4 : 1;
+  const ColumnCut cut = cut_columns(rows, channels / n);
+  const int count = static_cast<int>(cut.pieces);
+  Workspace workspace;
+  double* pieces = workspace.take<double>(Index{2} * count * channels);
+  launch(n == 4 ? batch_norm_backward_pieces<T, 4> : batch_norm_backward_pieces<T, 1>, cut.grid(),
+         cut.block, cut.shared(2 * n), rows, channels, x, mean, inverse_std, gamma, beta, with_relu,
+         dy, pieces);
+  launch(batch_norm_backward_finish<T>, finish_grid(channels), finish_block(), cut.shared(2),
+         mean_rows, channels, count, pieces, inverse_std, gamma, dgamma, dbeta, along, constant);
+}
+
 template <typename T>
 void batch_norm_backward(Index rows, Index channels, const T* x, const T* mean,
                          const T* inverse_std, const T* gamma, const T* beta, bool with_relu,
                          bool training, const T* dy, T* dx, T* dgamma, T* dbeta) {
   to_int(rows * channels);
   const int height = to_int(rows), width = to_int(channels), n = in_packs(width) ? 4 : 1;
-  const ColumnCut cut = cut_columns(height, width / n);
-  const int count = static_cast<int>(cut.pieces);
   Workspace workspace;
-  double* pieces = workspace.take<double>(2 * count * channels);
   T* along = workspace.take<T>(channels);
   T* constant = workspace.take<T>(channels);
-  launch(n == 4 ? batch_norm_backward_pieces<T, 4> : batch_norm_backward_pieces<T, 1>, cut.grid(),
-         cut.block, cut.shared(2 * n), height, width, x, mean, inverse_std, gamma, beta, with_relu,
-         dy, pieces);
-  launch(batch_norm_backward_finish<T>, finish_grid(width), finish_block(), cut.shared(2),
-         training ? height : 0, width, count, pieces, inverse_std, gamma, dgamma, dbeta, along,
-         constant);
+  batch_norm_backward_sums(height, width, x, mean, inverse_std, gamma, beta, with_relu,
+                           training ? height : 0, dy, dgamma, dbeta, along, constant);
+  const ColumnCut cut = cut_columns(height, width / n);
   launch(n == 4 ? batch_norm_backward_input<T, 4> : batch_norm_backward_input<T, 1>, cut.grid(),
          cut.block, 0, height, width, x, mean, inverse_std, gamma, beta, with_relu, along, constant,
          dy, dx);

@@ -2,7 +2,7 @@
 # below). Defines chalk_devices: the framework with the devices that the programs have.
 file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS cuda/*.cu)
 list(REMOVE_ITEM CUDA_SOURCES ${CMAKE_SOURCE_DIR}/cuda/name.cu)  # the emulator has names of its own
-file(GLOB EMULATOR_SOURCES CONFIGURE_DEPENDS cuda/*.cpp cuda/on_cpu/*.cpp)
+file(GLOB EMULATOR_SOURCES CONFIGURE_DEPENDS cuda/on_cpu/*.cpp)
 
 # cuda_on_cpu(NAME [SANITIZERS]): a library of the kernels as plain C++, watched by the sanitizers,
 # though the framework is not. No product is fused with a sum, where the CPU's does not do so either.
@@ -54,7 +54,7 @@ elseif(with_cuda)
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # a CMake older than this nvcc
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   endif()
-  add_library(chalk_cuda STATIC ${CUDA_SOURCES} cuda/name.cu cuda/ladders.cpp)
+  add_library(chalk_cuda STATIC ${CUDA_SOURCES} cuda/name.cu)
   target_link_libraries(chalk_cuda PUBLIC chalk CUDA::cudart_static CUDA::cublas)
   target_compile_options(chalk_cuda PRIVATE
                          "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-lineinfo;-Xcompiler=-Wall,-Wextra>")

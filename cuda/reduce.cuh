@@ -71,9 +71,13 @@ void launch_rows(int rows, int length, void (*thread)(Parameters...), void (*war
                  void (*block)(Parameters...), const Arguments&... arguments) {
   const RowRung rung = rung_of_rows(length);
   const bool by_thread = rung == RowRung::thread, by_warp = rung == RowRung::warp;
-  launch(by_thread ? thread : by_warp ? warp : block,
-         blocks_for(rows, by_thread ? row_block : by_warp ? row_block / 32 : 1), row_block, 0,
-         arguments...);
+  launch(by_thread ? thread
+         : by_warp ? warp
+                   : block,
+         blocks_for(rows, by_thread ? row_block
+                          : by_warp ? row_block / 32
+                                    : 1),
+         row_block, 0, arguments...);
 }
 
 // ---- the sum ----

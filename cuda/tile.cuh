@@ -53,19 +53,22 @@ struct Operand {
       read_row(j, from + along_place(lane_of_warp(), j));
   }
 
+  // Rows 4 h .. 4 h + 3 at the depth that is the lane's number q.
+  __device__ void read_four_rows(int q, int h, const float* from) {
+    const float4 four = *reinterpret_cast<const float4*>(from);
+    values[4 * h][q] = to_tf32(four.x);
+    values[4 * h + 1][q] = to_tf32(four.y);
+    values[4 * h + 2][q] = to_tf32(four.z);
+    values[4 * h + 3][q] = to_tf32(four.w);
+  }
+
   // From [tile_depth][stride]; stride is across_stride of 32, 64, 128 or 256.
   __device__ void read_across(const float* from, int stride) {
 #pragma unroll
     for (int q = 0; q < 4; ++q) {
 #pragma unroll
-      for (int h = 0; h < rows / 32; ++h) {
-        const float4 four =
-            *reinterpret_cast<const float4*>(from + across_place(lane_of_warp(), q, h, stride));
-        values[4 * h][q] = to_tf32(four.x);
-        values[4 * h + 1][q] = to_tf32(four.y);
-        values[4 * h + 2][q] = to_tf32(four.z);
-        values[4 * h + 3][q] = to_tf32(four.w);
-      }
+      for (int h = 0; h < rows / 32; ++h)
+        read_four_rows(q, h, from + across_place(lane_of_warp(), q, h, stride));
     }
   }
 };
@@ -102,5 +105,42 @@ struct WarpTile {
     return make_float4(at(j, q, 0), at(j, q, 1), at(j, q, 2), at(j, q, 3));
   }
 };
+
+// x summed over the 8 lanes that have the same columns of C, for all of them.
+__device__ inline float sum_of_groups(float x) {
+  for (int distance = 4; distance < 32; distance *= 2)
+    x += __shfl_xor_sync(~0u, x, distance);
+  return x;
+}
+
+// What batch norm asks of C: piece [2, end] gets, of each column of the tile, whose first one is
+// `column` of `end`, the mean over the first `count` > 0 rows and the sum of the squares about it.
+template <int rows, int columns>
+__device__ void store_statistics(WarpTile<rows, columns>& c, int count, int column, int end,
+                                 float* piece) {
+  const int lane = lane_of_warp();
+#pragma unroll
+  for (int q = 0; q < c.runs_of_lane; ++q) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      float sum = 0, squares = 0;
+#pragma unroll
+      for (int j = 0; j < c.rows_of_lane; ++j)
+        if (lane_row(lane, j) < count) sum += c.at(j, q, e);
+      const float mean = sum_of_groups(sum) / static_cast<float>(count);
+#pragma unroll
+      for (int j = 0; j < c.rows_of_lane; ++j) {
+        const float d = c.at(j, q, e) - mean;
+        if (lane_row(lane, j) < count) squares += d * d;
+      }
+      squares = sum_of_groups(squares);
+      const int at = column + lane_column(lane, q) + e;
+      if (lane < 4 && at < end) {
+        piece[at] = mean;
+        piece[end + at] = squares;
+      }
+    }
+  }
+}
 
 }  // namespace chalk::cuda

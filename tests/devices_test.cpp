@@ -17,8 +17,12 @@ const Device second_gpu = Device::named("cuda:1");
 }  // namespace
 
 TEST_CASE("devices have names") {
-  for (const char* name : {"cpu", "cuda:0", "cuda:1", "cuda:12"})
-    CHECK(to_string(Device::named(name)) == name);
+  CHECK(to_string(Device::named("cpu")) == "cpu");
+  for (const int index : {0, 1, 12}) {
+    const Device device = Device::named("cuda:" + std::to_string(index));
+    CHECK(device == Device{Device::Type::cuda, index});
+    CHECK(to_string(device) == cuda_name(index));
+  }
   CHECK(Device::named("cuda") == Device::cuda);
   CHECK(second_gpu != Device::cuda);
   for (const char* name : {"", "cu", "cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda1", "cudas",
@@ -73,14 +77,62 @@ TEST_CASE("batch norm's statistics must be where its input is") {
       {"batch_norm: ", "int64 scalar", "float32"});
 }
 
-TEST_CASE("a run on another device gives the same bits") {
-  const FerFolder folder;
-  for (const char* device : {"cpu", "cuda"}) {
-    fer::TrainOptions options = tiny_run(folder, device);
-    options.device = device;
-    const CapturedOutput quiet;
-    fer::train(options);
-  }
+namespace {
+
+void train_on(const FerFolder& folder, const std::string& device, const std::string& out,
+              std::optional<Index> steps = {}, bool resume = false) {
+  fer::TrainOptions options;
+  if (!resume) options = tiny_run(folder, out);
+  options.out = folder / out;
+  options.device = device;
+  options.steps = steps;
+  options.resume = resume;
+  const CapturedOutput quiet;
+  fer::train(options);
+}
+
+// The losses in a run's log: the third column.
+std::vector<double> losses(const std::string& run) {
+  std::istringstream log(read_text(run + "/log.csv"));
+  std::vector<double> result;
+  std::string line, step, epoch, loss;
+  std::getline(log, line);
+  while (std::getline(log, step, ',') && std::getline(log, epoch, ',') &&
+         std::getline(log, loss, ',') && std::getline(log, line))
+    result.push_back(std::stod(loss));
+  return result;
+}
+
+void check_same_bits(const std::string& run, const std::string& other) {
   for (const char* file : {"/best.safetensors", "/last.safetensors", "/confusion.csv"})
-    CHECK_MESSAGE(read_text(folder / "cpu" + file) == read_text(folder / "cuda" + file), file);
+    CHECK_MESSAGE(read_text(run + file) == read_text(other + file), file);
+}
+
+void check_similar(const std::vector<double>& actual, const std::vector<double>& expected) {
+  REQUIRE(actual.size() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    CHECK_MESSAGE(std::abs(actual[i] / expected[i] - 1) < 1e-3, "step ", i + 1, ": ", actual[i],
+                  " and ", expected[i]);
+}
+
+}  // namespace
+
+TEST_CASE("a run on another device gives the same bits, or on a GPU those of every run there") {
+  const FerFolder folder;
+  train_on(folder, "cpu", "cpu");
+  train_on(folder, "cuda", "cuda");
+  if (!has_cuda_kernels) return check_same_bits(folder / "cpu", folder / "cuda");
+  train_on(folder, "cuda", "again");
+  check_same_bits(folder / "again", folder / "cuda");
+  check_similar(losses(folder / "cuda"), losses(folder / "cpu"));
+}
+
+TEST_CASE("a run goes on on another device") {
+  const FerFolder folder;
+  train_on(folder, "cpu", "unbroken");
+  for (const auto& [first, second] : {std::pair("cpu", "cuda"), std::pair("cuda", "cpu")}) {
+    train_on(folder, first, first, 2);
+    train_on(folder, second, first, {}, true);
+    check_similar(losses(folder / first), losses(folder / "unbroken"));
+  }
 }

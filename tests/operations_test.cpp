@@ -199,21 +199,20 @@ TEST_CASE("values and gradients are PyTorch's without fusion") {
 
 TEST_CASE("values and gradients are PyTorch's on every rung") {
   const Choices before;
-  const auto check_every_case = [](const std::string& rung) {
-    for_every_case([rung](const Operation&, const Case& test, const std::string& name) {
-      for (const DType dtype : {DType::float64, DType::float32}) {
-        INFO(name, " ", std::string(to_string(dtype)), " ", rung);
-        check_case(test, name, dtype, Device::cpu);
-      }
-    });
-  };
-  for (const std::string_view rung : cpu::conv_rung_names()) {
-    cpu::set_conv_rung(cpu::conv_rung_named(rung));
-    check_every_case(std::string(rung));
-  }
-  for (const std::string_view rung : cpu::matmul_rung_names()) {
-    cpu::set_matmul_rung(cpu::matmul_rung_named(rung));
-    check_every_case(std::string(rung));
+  for (const Device device : devices()) {
+    if (device != Device::cpu && !has_cuda_kernels) continue;
+    std::vector<Way> all = convolution_ways(device);
+    for (const std::vector<Way>& others : {product_ways(device), row_ways(device)})
+      all.insert(all.end(), others.begin(), others.end());
+    for (const Way& way : all) {
+      way.choose();
+      for_every_case([&](const Operation&, const Case& test, const std::string& name) {
+        for (const DType dtype : {DType::float64, DType::float32}) {
+          INFO(name, " ", std::string(to_string(dtype)), " ", to_string(device), " ", way.name);
+          check_case(test, name, dtype, device);
+        }
+      });
+    }
   }
 }
 
@@ -234,10 +233,17 @@ TEST_CASE("gradcheck table") {
     double worst = 0;
     for (const Case& test : operation.cases) {
       const std::string name = operation.name + "." + test.name;
-      const GradcheckResult result =
-          gradcheck(name, test.function, inputs_of(name, DType::float64));
-      CHECK_MESSAGE(result.passed, result.message);
-      worst = std::max(worst, result.worst_error);
+      for (const Device device : devices()) {
+        const auto function = [&](const Tensors& inputs) {
+          Tensors there;
+          for (const Tensor& input : inputs)
+            there.push_back(input.to(device));
+          return test.function(there).to(Device::cpu);
+        };
+        const GradcheckResult result = gradcheck(name, function, inputs_of(name, DType::float64));
+        CHECK_MESSAGE(result.passed, to_string(device), ": ", result.message);
+        worst = std::max(worst, result.worst_error);
+      }
     }
     std::printf("%-40s %5zu  %.1e\n", operation.name.c_str(), operation.cases.size(), worst);
   }

@@ -16,6 +16,7 @@
 #include "autograd/cpu/parallel.h"
 #include "autograd/devices.h"
 #include "autograd/fusion.h"
+#include "cuda/ladders.h"
 #include "data/safetensors.h"
 
 // So that a failed CHECK shows the numbers.
@@ -55,9 +56,44 @@ class Fixture {
   std::map<std::string, Tensor> tensors;
 };
 
-// The devices that this machine has; without a GPU that of second_device.cpp besides the CPU.
+// The devices that this program has: besides the CPU a GPU, an emulated one, or that of
+// second_device.cpp.
 inline std::vector<Device> devices() {
   return cuda_available() ? std::vector{Device::cpu, Device::cuda} : std::vector{Device::cpu};
+}
+
+// Whether Device::cuda runs the kernels of cuda/; second_device.cpp runs the CPU's.
+extern const bool has_cuda_kernels;
+inline bool runs_cuda_kernels(Device device) {
+  return device != Device::cpu && has_cuda_kernels;
+}
+
+// A way of computing something, and what chooses it.
+struct Way {
+  std::string name;
+  std::function<void()> choose;
+};
+
+template <typename Rung>
+std::vector<Way> ways(const std::vector<std::string_view>& names, void (*set)(Rung)) {
+  std::vector<Way> all;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    all.push_back({std::string(names[i]), [set, i] { set(static_cast<Rung>(i)); }});
+  return all;
+}
+
+// The rungs of a device for convolutions, matrix products, and what goes along rows.
+inline std::vector<Way> convolution_ways(Device device) {
+  if (runs_cuda_kernels(device)) return ways(cuda::conv_rung_names(), cuda::set_conv_rung);
+  return ways(cpu::conv_rung_names(), cpu::set_conv_rung);
+}
+inline std::vector<Way> product_ways(Device device) {
+  if (runs_cuda_kernels(device)) return ways(cuda::matmul_rung_names(), cuda::set_matmul_rung);
+  return ways(cpu::matmul_rung_names(), cpu::set_matmul_rung);
+}
+inline std::vector<Way> row_ways(Device device) {
+  if (runs_cuda_kernels(device)) return ways(cuda::row_rung_names(), cuda::set_row_rung);
+  return {{"plain", [] {}}};
 }
 
 // The choices as they were before, whatever a test does.
@@ -65,11 +101,19 @@ struct Choices {
   bool fused = fusion_enabled();
   cpu::ConvRung convolution = cpu::conv_rung();
   cpu::MatmulRung product = cpu::matmul_rung();
+  cuda::ConvRung cuda_convolution = cuda::conv_rung();
+  cuda::MatmulRung cuda_product = cuda::matmul_rung();
+  cuda::RowRung cuda_rows = cuda::row_rung();
+  bool tf32_convolutions = cuda::tf32_in_convolutions(), tf32_products = cuda::tf32_in_products();
   ~Choices() {
     set_fusion(fused);
     cpu::set_conv_rung(convolution);
     cpu::set_matmul_rung(product);
     cpu::set_num_threads(0);
+    cuda::set_conv_rung(cuda_convolution);
+    cuda::set_matmul_rung(cuda_product);
+    cuda::set_row_rung(cuda_rows);
+    cuda::set_tf32(tf32_convolutions, tf32_products);
   }
 };
 

@@ -4,12 +4,12 @@
 file(GLOB CUDA_TEST_SOURCES CONFIGURE_DEPENDS tests/cuda/*_test.cpp)
 add_library(cuda_test_cases OBJECT ${CUDA_TEST_SOURCES})
 target_link_libraries(cuda_test_cases PUBLIC fer_program doctest::doctest)
-target_compile_definitions(cuda_test_cases PRIVATE CHALK_FIXTURES="${CMAKE_SOURCE_DIR}/tests/fixtures")
-file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/nothing.cpp CONTENT "")
+target_compile_definitions(cuda_test_cases PRIVATE
+                           $<TARGET_PROPERTY:test_cases,INTERFACE_COMPILE_DEFINITIONS>)
 
 # cuda_test_program(NAME BACKEND): the program, of that library of kernels.
 function(cuda_test_program name backend)
-  add_executable(${name} ${CMAKE_BINARY_DIR}/nothing.cpp)
+  add_executable(${name} tests/cuda/cuda_kernels.cpp)
   target_link_libraries(${name} PRIVATE test_cases cuda_test_cases ${backend} chalk)
   add_dependencies(chalk_tests ${name})  # what builds the tests builds this one
 endfunction()
