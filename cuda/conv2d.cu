@@ -5,6 +5,8 @@
 #include "cuda/conv2d_direct.cuh"
 #include "cuda/conv2d_im2col.cuh"
 #include "cuda/conv2d_narrow.cuh"
+#include "cuda/conv2d_patch.cuh"
+#include "cuda/conv2d_ring.cuh"
 #include "cuda/conv2d_tensor.cuh"
 #include "cuda/conv2d_tiled.cuh"
 #include "cuda/ladders.h"
@@ -44,6 +46,7 @@ void conv2d_forward(const Conv2dSizes& s, const T* x, const T* weight, T* y) {
     return conv2d_depthwise_forward(s, x, weight, y);
   }
   if constexpr (std::is_same_v<T, float>) {
+    if (rung == ConvRung::patch && patch_fits(s)) return conv2d_patch_forward(s, x, weight, y);
     if (rung == ConvRung::patch && narrow_fits(s)) return conv2d_narrow_forward(s, x, weight, y);
     if (rung != ConvRung::tiled) return conv2d_tensor_forward(s, x, weight, y);
   }
@@ -59,6 +62,8 @@ void conv2d_backward_input(const Conv2dSizes& s, const T* dy, const T* weight, T
     return conv2d_depthwise_backward_input(s, dy, weight, dx);
   }
   if constexpr (std::is_same_v<T, float>) {
+    if (rung == ConvRung::patch && patch_fits(s))
+      return conv2d_patch_backward_input(s, dy, weight, dx);
     if (rung != ConvRung::tiled) return conv2d_tensor_backward_input(s, dy, weight, dx);
   }
   conv2d_tiled_backward_input(s, dy, weight, dx);
@@ -73,6 +78,8 @@ void conv2d_backward_weight(const Conv2dSizes& s, const T* x, const T* dy, T* dw
     return conv2d_depthwise_backward_weight(s, x, dy, dweight);
   }
   if constexpr (std::is_same_v<T, float>) {
+    if (rung == ConvRung::patch && ring_fits(s))
+      return conv2d_ring_backward_weight(s, x, dy, dweight);
     if (rung == ConvRung::patch && narrow_fits(s))
       return conv2d_narrow_backward_weight(s, x, dy, dweight);
     if (rung != ConvRung::tiled) return conv2d_tensor_backward_weight(s, x, dy, dweight);

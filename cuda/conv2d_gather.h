@@ -75,6 +75,12 @@ __device__ Gather gather_of(const ConvShape& s, int phase) {
 struct Depth {
   int a = 0, b = 0, c = 0;
 
+  // Number k of those of a forward pass.
+  static __device__ Depth of(const Gather& g, int k) {
+    const int tap = k / g.depth;
+    return {tap / g.horizontal.taps, tap % g.horizontal.taps, k % g.depth};
+  }
+
   __device__ void advance(const Gather& g, int by) {
     c += by;
     while (c >= g.depth) {

@@ -171,45 +171,20 @@ struct TensorWeight : TensorBlock<across, vector> {
   static constexpr int b_stride = across_stride(Block::columns);
   static constexpr int a_slice = tile_depth * a_stride, b_slice = tile_depth * b_stride;
 
-  // Where an output pixel's window begins: at (row, column), number `at` of x.
-  struct Window {
-    int at, row, column;
-
-    __device__ Window(const ConvShape& s, int m, int end) {
-      const Pixel pixel(m, s.out_height, s.out_width);
-      constexpr int nowhere = -(1 << 30);
-      row = m < end ? pixel.h * s.stride - s.padding : nowhere;
-      column = pixel.w * s.stride - s.padding;
-      at = ((pixel.n * s.height + pixel.h * s.stride - s.padding) * s.width + column) * s.in;
-    }
-  };
   static constexpr int windows = tensor_stages * tile_depth;
   static constexpr std::size_t shared_bytes =
-      tensor_stages * (a_slice + b_slice) * sizeof(float) + windows * sizeof(Window);
+      tensor_stages * (a_slice + b_slice) * sizeof(float) + windows * sizeof(GatherRow);
 
-  // Row (i, j, c) of dweight, which takes what lies `offset` numbers behind a window's begin.
-  struct Tap {
-    int i, j, offset;
-    bool exists;
-
-    __device__ Tap(const ConvShape& s, int row)
-        : i(row / s.in / s.kernel_width),
-          j(row / s.in % s.kernel_width),
-          offset((i * s.width + j) * s.in + row % s.in),
-          exists(i < s.kernel_height) {}
-  };
-
-  static __device__ void copy_a(const ConvShape& s, const Window* window, int first_row,
+  static __device__ void copy_a(const Gather& g, const GatherRow* windows_of_slice, int first_row,
                                 const float* x, float* slice) {
     constexpr int together = Block::rows / vector;  // copies for one pixel
     constexpr int at_once = together < Block::threads ? together : Block::threads;
     for (int part = threadIdx.x % at_once; part < together; part += at_once) {
-      const Tap tap(s, first_row + part * vector);
+      const Depth tap = Depth::of(g, first_row + part * vector);
       for (int k = threadIdx.x / at_once; k < tile_depth; k += Block::threads / at_once) {
-        const bool valid = tap.exists && inside(window[k].row + tap.i, s.height) &&
-                           inside(window[k].column + tap.j, s.width);
-        const float* from = valid ? x + window[k].at + tap.offset : x;
-        Block::copy(slice + k * a_stride + part * vector, from, valid);
+        const int pixel = windows_of_slice[k].pixel(g, tap);
+        const float* from = pixel < 0 ? x : x + pixel * g.depth + tap.c;
+        Block::copy(slice + k * a_stride + part * vector, from, pixel >= 0);
       }
     }
   }
@@ -232,21 +207,21 @@ __global__ void __launch_bounds__(64 * across)
     tensor_backward_weight(ConvShape s, Pieces pieces, const float* x, const float* dy,
                            float* sums_of_pieces) {
   using Block = TensorWeight<across, vector>;
-  using Window = typename Block::Window;
   float* a_slices = dynamic_shared<float>();
   float* b_slices = a_slices + tensor_stages * Block::a_slice;
-  Window* windows = reinterpret_cast<Window*>(b_slices + tensor_stages * Block::b_slice);
+  GatherRow* windows = reinterpret_cast<GatherRow*>(b_slices + tensor_stages * Block::b_slice);
+  const Gather g = gather_of<false>(s, 0);
   const int first_row = blockIdx.x * Block::rows, first_column = blockIdx.y * Block::columns;
   const int first = blockIdx.z * pieces.steps * tile_depth;
   const int end = min(first + pieces.steps * tile_depth, s.outputs());
   const int steps = (end - first + tile_depth - 1) / tile_depth;
   for (int i = threadIdx.x; i < Block::windows; i += Block::threads)
-    windows[i] = Window(s, first + i, end);
+    windows[i] = GatherRow(g, s.batch, first + i);
   __syncthreads();
 
   const auto copy_slice = [&](int step) {
     const int stage = step % tensor_stages;
-    Block::copy_a(s, windows + stage * tile_depth, first_row, x, a_slices + stage * Block::a_slice);
+    Block::copy_a(g, windows + stage * tile_depth, first_row, x, a_slices + stage * Block::a_slice);
     Block::copy_b(s.out, first + step * tile_depth, end, first_column, dy,
                   b_slices + stage * Block::b_slice);
   };
@@ -263,7 +238,7 @@ __global__ void __launch_bounds__(64 * across)
     const int stage = step % tensor_stages;
     if (threadIdx.x < tile_depth) {  // the windows of this slice are no longer needed
       const int m = first + (step + tensor_stages) * tile_depth + threadIdx.x;
-      windows[stage * tile_depth + threadIdx.x] = Window(s, m, end);
+      windows[stage * tile_depth + threadIdx.x] = GatherRow(g, s.batch, m);
     }
     Operand<64> a_part, b_part;
     a_part.read_across(a_slices + stage * Block::a_slice + Block::warp_row(), Block::a_stride);

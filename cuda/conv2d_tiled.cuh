@@ -97,29 +97,26 @@ __global__ void __launch_bounds__(tiled_threads)
   __shared__ TiledSlice<T> slice;
   const int first_row = blockIdx.x * tiled_size, first_column = blockIdx.y * tiled_size;
   const int rows = s.taps() * s.in, my_place = threadIdx.x % 64, my_pixel = threadIdx.x / 64;
-  const int row = first_row + my_place, column = first_column + my_place;
-  const int channel = row % s.in, tap = row / s.in;
-  const int i = tap / s.kernel_width - s.padding, j = tap % s.kernel_width - s.padding;
-  const int first = blockIdx.z * pieces.steps * tiled_depth;
+  const Gather g = gather_of<false>(s, 0);
+  const Depth row = Depth::of(g, first_row + my_place);
+  const int column = first_column + my_place, first = blockIdx.z * pieces.steps * tiled_depth;
   const int end = min(first + pieces.steps * tiled_depth, s.outputs());
   TiledSums<T> sums;
-  for (int k = first; k < end; k += tiled_depth) {
-    for (int e = my_pixel; e < tiled_depth; e += 4) {
-      const Pixel pixel(k + e, s.out_height, s.out_width);
-      const int y = pixel.h * s.stride + i, z = pixel.w * s.stride + j;
-      const bool here = k + e < end, on_image = inside(y, s.height) && inside(z, s.width);
-      const int from = ((pixel.n * s.height + y) * s.width + z) * s.in + channel;
-      slice.a[e][my_place] = here && row < rows && on_image ? x[from] : T(0);
-      slice.b[e][my_place] = here && column < s.out ? dy[(k + e) * s.out + column] : T(0);
+  for (int m = first; m < end; m += tiled_depth) {
+    for (int k = my_pixel; k < tiled_depth; k += 4) {
+      const int pixel = GatherRow(g, s.batch, m + k).pixel(g, row);
+      const bool exists = m + k < end && column < s.out;
+      slice.a[k][my_place] = pixel < 0 ? T(0) : x[pixel * s.in + row.c];
+      slice.b[k][my_place] = exists ? dy[(m + k) * s.out + column] : T(0);
     }
     __syncthreads();
     sums.add_products(slice);
     __syncthreads();
   }
   T* to = sums_of_pieces + static_cast<std::size_t>(blockIdx.z) * s.weights();
-  for (int e = 0; e < 4; ++e) {
-    const int m = first_row + TiledSums<T>::row() + e;
-    if (m < rows) sums.store_row(e, first_column, s.out, to + m * s.out);
+  for (int i = 0; i < 4; ++i) {
+    const int m = first_row + TiledSums<T>::row() + i;
+    if (m < rows) sums.store_row(i, first_column, s.out, to + m * s.out);
   }
 }
 
