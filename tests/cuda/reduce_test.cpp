@@ -32,15 +32,14 @@ const std::vector<Operation> operations = {
     {"log_softmax", [](const Tensor& x) { return log_softmax(x, 1); }},
     {"layer_norm",
      [](const Tensor& x) {
-       const Tensor rows = reshape(x, {x.size(0), -1});
-       const Tensor ones = Tensor::ones({rows.size(1)}, x.dtype(), x.device());
-       return layer_norm(rows, ones + 1, ones);
+       const Tensor ones = Tensor::ones({x.size(1)}, x.dtype(), x.device());
+       return layer_norm(transpose(x), ones + 1, ones);
      }},
 };
 
 // The result and the gradient of x, on the CPU, where the result's gradient differs by element.
 std::vector<Tensor> run(const Operation& operation, const Tensor& values, Device device) {
-  Tensor x = values.to(device);
+  Tensor x = values.to(device).detach();
   x.set_requires_grad(true);
   const Tensor y = operation.compute(x);
   Generator generator{5, 0};
@@ -52,43 +51,46 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   return a.to_vector<double>() == b.to_vector<double>();
 }
 
-// [outer, length, inner]; every length has neighbours on both sides of a warp or a block.
+// [outer, length, inner]: lengths on both sides of a warp and of a block, and some at random.
 std::vector<Shape> shapes() {
-  std::vector<Shape> all = {{1, 1, 1},   {300, 7, 1},  {3, 31, 1},   {9, 33, 1},   {5, 257, 1},
-                            {3, 255, 2}, {2, 5000, 1}, {1, 5000, 3}, {1, 20001, 1}};
+  std::vector<Shape> all = {{1, 1, 1},   {60, 7, 1},  {3, 31, 1},   {9, 33, 1},
+                            {3, 257, 1}, {3, 255, 2}, {2, 5000, 1}, {1, 5000, 3}};
   Generator generator{11, 0};
   const auto draw = [&](Index most) {
     return 1 + static_cast<Index>(generator.uniform() * static_cast<double>(most));
   };
-  for (int i = 0; i < 6; ++i)
+  for (int i = 0; i < 4; ++i)
     all.push_back({draw(9), draw(300), i % 2 == 0 ? 1 : draw(40)});
   return all;
+}
+
+void check_rungs(const Operation& operation, const Tensor& x) {
+  const std::vector<Tensor> expected = run(operation, x, Device::cpu);
+  for (const cuda::RowRung rung : rungs) {
+    cuda::set_row_rung(rung);
+    const std::string what = std::string(operation.name) + " of " + to_string(x.shape()) + " by " +
+                             std::string(cuda::row_rung_names()[static_cast<std::size_t>(rung)]);
+    const std::vector<Tensor> actual = run(operation, x, Device::cuda);
+    const std::vector<Tensor> again = run(operation, x, Device::cuda);
+    for (std::size_t i = 0; i < actual.size(); ++i) {
+      check_close(what, actual[i], expected[i], x.dtype() == DType::float32 ? 2e-5 : 1e-11);
+      CHECK_MESSAGE(same_bits(actual[i], again[i]), what, " differs from run to run");
+    }
+  }
 }
 
 }  // namespace
 
 TEST_CASE("every rung of what looks at rows agrees with the CPU, with the same bits every time") {
   const Rung restored;
-  for (const DType dtype : {DType::float32, DType::float64})
-    for (const Shape& shape : shapes()) {
-      Generator generator{3, 0};
-      const Tensor x = Tensor::randn(shape, generator, dtype);
-      for (const Operation& operation : operations) {
-        const std::vector<Tensor> expected = run(operation, x, Device::cpu);
-        for (const cuda::RowRung rung : rungs) {
-          cuda::set_row_rung(rung);
-          const std::string what =
-              std::string(operation.name) + " of " + to_string(shape) + " by " +
-              std::string(cuda::row_rung_names()[static_cast<std::size_t>(rung)]);
-          const std::vector<Tensor> actual = run(operation, x, Device::cuda);
-          const std::vector<Tensor> again = run(operation, x, Device::cuda);
-          for (std::size_t i = 0; i < actual.size(); ++i) {
-            check_close(what, actual[i], expected[i], dtype == DType::float32 ? 2e-5 : 1e-11);
-            CHECK_MESSAGE(same_bits(actual[i], again[i]), what, " differs from run to run");
-          }
-        }
-      }
-    }
+  Generator generator{3, 0};
+  int count = 0;
+  for (const Shape& shape : shapes()) {
+    const DType dtype = ++count % 3 == 0 ? DType::float64 : DType::float32;
+    const Tensor x = Tensor::randn(shape, generator, dtype);
+    for (const Operation& operation : operations)
+      check_rungs(operation, x);
+  }
 }
 
 TEST_CASE("on every rung the first of equal maxima counts, and the first NaN more than all") {
