@@ -149,6 +149,18 @@ TEST_CASE("drawn augmentations keep to their ranges and depend on the source alo
   CHECK(augment(image, last).pixels == flipped.pixels);
 }
 
+TEST_CASE("augment mirrors, then rotates") {
+  for (const auto& [height, width] : {std::pair{9, 5}, {4, 8}, {1, 7}})
+    for (const double degrees : {0.0, 3.3, -45.0, 90.0, 180.0, 271.0}) {
+      Image expected = made(height, width);
+      flip_horizontally(expected);
+      expected = rotate(expected, degrees);
+      adjust_hue(expected, 0.0);
+      CHECK(augment(made(height, width), {.flip = true, .degrees = degrees}).pixels ==
+            expected.pixels);
+    }
+}
+
 TEST_CASE("every order of the colour steps is drawn equally often") {
   // All 24 ways to fill the three draws that decide the order: each order once.
   std::map<std::array<ColorStep, 4>, int> orders;
