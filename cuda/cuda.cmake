@@ -58,5 +58,7 @@ elseif(with_cuda)
   target_link_libraries(chalk_cuda PUBLIC chalk CUDA::cudart_static CUDA::cublas)
   target_compile_options(chalk_cuda PRIVATE
                          "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-lineinfo;-Xcompiler=-Wall,-Wextra>")
+  # Its bytes are the CPU's, see data/pixel.h.
+  set_property(SOURCE cuda/augment.cu APPEND PROPERTY COMPILE_OPTIONS --fmad=false)
   target_link_libraries(chalk_devices INTERFACE chalk_cuda)
 endif()

@@ -31,8 +31,8 @@ constexpr Pixel blend(int base, const Pixel& p, float factor) {
 }
 
 // What contrast blends with: the mean grey, from the sum of all pixels' greys.
-constexpr int mean_grey(Index sum, Index pixel_count) {
-  return static_cast<int>(static_cast<double>(sum) / static_cast<double>(pixel_count) + 0.5);
+constexpr int mean_grey(double sum, Index pixel_count) {
+  return static_cast<int>(sum / static_cast<double>(pixel_count) + 0.5);
 }
 
 // A part of a whole turn of the colour circle, in the steps of a hue that is a byte.

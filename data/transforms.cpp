@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "autograd/check.h"
+#include "autograd/devices.h"
 #include "data/pixel.h"
 
 namespace chalk {
@@ -131,18 +132,18 @@ struct PixelBlock {
 
 // pixel = f(pixel) for all of them.
 template <typename F>
-void for_each_pixel(Byte* pixels, Index count, const F& f) {
+void for_each_pixel(Image& image, const F& f) {
+  const Index count = image.height * image.width;
   PixelBlock block;
-  for (Index first = 0; first < count;
-       first += PixelBlock::kSize, pixels += 3 * PixelBlock::kSize) {
-    block.load(pixels, count - first);
+  for (Index first = 0; first < count; first += PixelBlock::kSize) {
+    block.load(&image.pixels[3 * first], count - first);
     for (Index i = 0; i < block.size; ++i) {
       const Pixel p = f(Pixel{block.red[i], block.green[i], block.blue[i]});
       block.red[i] = p.red;
       block.green[i] = p.green;
       block.blue[i] = p.blue;
     }
-    block.store(pixels);
+    block.store(&image.pixels[3 * first]);
   }
 }
 
@@ -175,6 +176,10 @@ Image rotated(const Image& image, const Rotation& rotation) {
 
 void check_factor(const char* operation, float factor) {
   check(std::isfinite(factor), operation, ": the factor is ", factor, ", expected a number");
+}
+
+void check_turn(double turn) {
+  check(turn >= -0.5 && turn <= 0.5, "adjust_hue: the turn is ", turn, ", expected -0.5 to 0.5");
 }
 
 void check_range(const char* name, double range, double most = 1e6) {
@@ -252,21 +257,19 @@ void adjust_contrast(Image& image, float factor) {
   Index sum = 0;
   for (Index i = 0; i < count; ++i)
     sum += grey({pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]});
-  blend_with_constant(image, mean_grey(sum, count), factor);
+  blend_with_constant(image, mean_grey(static_cast<double>(sum), count), factor);
 }
 
 void adjust_saturation(Image& image, float factor) {
   check_factor("adjust_saturation", factor);
-  const Index count = checked_pixel_count("adjust_saturation", image);
-  for_each_pixel(image.pixels.data(), count,
-                 [factor](const Pixel& p) { return blend(grey(p), p, factor); });
+  checked_pixel_count("adjust_saturation", image);
+  for_each_pixel(image, [factor](const Pixel& p) { return blend(grey(p), p, factor); });
 }
 
 void adjust_hue(Image& image, double turn) {
-  check(turn >= -0.5 && turn <= 0.5, "adjust_hue: the turn is ", turn, ", expected -0.5 to 0.5");
-  const Index count = checked_pixel_count("adjust_hue", image);
-  for_each_pixel(image.pixels.data(), count,
-                 [shift = hue_shift(turn)](const Pixel& p) { return turn_hue(p, shift); });
+  check_turn(turn);
+  checked_pixel_count("adjust_hue", image);
+  for_each_pixel(image, [shift = hue_shift(turn)](const Pixel& p) { return turn_hue(p, shift); });
 }
 
 AugmentParameters draw_augmentation(const std::function<double()>& uniform,
@@ -320,6 +323,33 @@ Image augment(const Image& image, const AugmentParameters& parameters) {
         adjust_hue(out, parameters.hue);
         break;
     }
+  return out;
+}
+
+Tensor augment(const Tensor& images, const std::vector<AugmentParameters>& parameters) {
+  check(images.dtype() == DType::uint8 && images.dim() == 4 && images.size(3) == 3 &&
+            images.size(0) == static_cast<Index>(parameters.size()),
+        "augment: ", parameters.size(), " parameters for ", to_string(images.dtype()), " images ",
+        to_string(images.shape()), "; expected uint8 [as many, height, width, 3]");
+  for (const AugmentParameters& drawn : parameters) {
+    check_factor("adjust_brightness", drawn.brightness);
+    check_factor("adjust_contrast", drawn.contrast);
+    check_factor("adjust_saturation", drawn.saturation);
+    check_turn(drawn.hue);
+    check(std::is_permutation(drawn.order.begin(), drawn.order.end(),
+                              AugmentParameters{}.order.begin()),
+          "augment: the order must have each colour step once");
+  }
+  if (images.device() != Device::cpu) return cuda_augment(images, parameters);
+  Tensor out(images.shape(), DType::uint8);
+  const Index bytes = images.size(1) * images.size(2) * 3;
+  const Byte* from = images.data<Byte>();
+  Byte* to = out.mutable_data<Byte>();
+  for (const AugmentParameters& drawn : parameters) {
+    const Image image = augment({images.size(1), images.size(2), {from, from + bytes}}, drawn);
+    to = std::copy(image.pixels.begin(), image.pixels.end(), to);
+    from += bytes;
+  }
   return out;
 }
 
