@@ -12,6 +12,8 @@
 
 namespace chalk {
 
+struct AugmentParameters;
+
 Backend& cpu_backend(DType dtype);
 Allocator& cpu_allocator();
 
@@ -19,7 +21,10 @@ Allocator& cpu_allocator();
 Backend& cuda_backend(DType dtype, int index = 0);
 Allocator& cuda_allocator(int index = 0);
 
-// Whether the two above will succeed, for the first GPU.
+// augment() of data/transforms.h for a batch on a GPU.
+Tensor cuda_augment(const Tensor& images, const std::vector<AugmentParameters>& parameters);
+
+// Whether these will succeed, for the first GPU.
 bool cuda_available();
 
 // Throws Error, saying why, where they would not for this one.

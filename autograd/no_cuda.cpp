@@ -16,6 +16,10 @@ Allocator& cuda_allocator(int) {
   fail_without_cuda();
 }
 
+Tensor cuda_augment(const Tensor&, const std::vector<AugmentParameters>&) {
+  fail_without_cuda();
+}
+
 bool cuda_available() {
   return false;
 }

@@ -58,6 +58,8 @@ elseif(with_cuda)
                          $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>
                          $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>
                          $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
+  # Its bytes are the CPU's, see data/pixel.h.
+  set_property(SOURCE cuda/augment.cu APPEND PROPERTY COMPILE_OPTIONS --fmad=false)
   set(devices chalk_cuda)
 else()
   add_library(chalk_no_cuda OBJECT autograd/no_cuda.cpp)

@@ -120,8 +120,9 @@ void CudaAllocator::copy(const void* from, void* to, Index bytes) {
   const bool from_here = owns(from);
   if (from_here && owns(to))
     return check_cuda(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, stream()));
-  check(!recording(), Call::describe(),
-        ": a step that is being recorded can't copy from or to the CPU; do that outside of it");
+  if (recording())
+    fail(Call::describe(),
+         ": a step that is being recorded can't copy from or to the CPU; do that outside of it");
   if (from_here) {
     check_cuda(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, stream()));
     return check_cuda(cudaStreamSynchronize(stream()));
