@@ -1,0 +1,11 @@
+# The emulator's own tests, and the mistakes that it must notice: each in three builds.
+add_executable(emulator_tests tests/main.cpp)
+target_link_libraries(emulator_tests PRIVATE doctest::doctest)
+set(planted_programs "")
+foreach(variant "" _asan _tsan)
+  foreach(source language_test emulator_test planted/planted)
+    get_filename_component(name ${source} NAME)
+    set(file ${CMAKE_BINARY_DIR}/cuda_on_cpu/${name}.cpp)
+    file(CONFIGURE OUTPUT ${file} CONTENT "#include \"${CMAKE_SOURCE_DIR}/tests/cuda/${source}.cu\"\n")
+  endforeach()
+endforeach()
