@@ -17,7 +17,7 @@ marked() { printf 'planted.cu:%s' "$(grep -n "reported: $1\$" $source | cut -d: 
 noticed() {
   local name=$1 build=$2 setting=$3 report words
   shift 3
-  report=$(env $setting "${program[$build]}" "$name" wrong 2>&1) &&
+  report=$(env "$setting" "${program[$build]}" "$name" wrong 2>&1) &&
     fail "$name $setting passes ($build)"
   for words in "$@"; do
     [[ $report == *"$words"* ]] || fail "$name ($build): no '$words' in: $report"
@@ -34,35 +34,35 @@ depends() {
 }
 
 # The plan's ten.
-noticed tail asan "" "AddressSanitizer: heap-buffer-overflow" "$(marked tail)"
-noticed barrier tsan "" "ThreadSanitizer: data race" "$(marked barrier)"
+noticed tail asan EMU_DEFER=0 "AddressSanitizer: heap-buffer-overflow" "$(marked tail)"
+noticed barrier tsan EMU_DEFER=0 "ThreadSanitizer: data race" "$(marked barrier)"
 depends barrier
-noticed pipeline plain "" "wrong values: element 0 is" "nan, not 1"
-noticed edge plain "" "wrong values"
-noticed early_return plain "" "14 of 64 threads have ended, the others wait in vain" \
+noticed pipeline plain EMU_DEFER=0 "wrong values: element 0 is" "nan, not 1"
+noticed edge plain EMU_DEFER=0 "wrong values"
+noticed early_return plain EMU_DEFER=0 "14 of 64 threads have ended, the others wait in vain" \
   "50 in __syncthreads at" "$(marked return), the first is thread (0, 0, 0)" \
   "unspecified launch failure"
-noticed frozen plain "" "wrong values: element 0 is 94, not 98.0312"
-noticed host_access plain "" "by host code: device memory is closed to it"
-noticed host_access asan "" "AddressSanitizer: use-after-poison" "$(marked host)"
+noticed frozen plain EMU_DEFER=0 "wrong values: element 0 is 94, not 98.0312"
+noticed host_access plain EMU_DEFER=0 "by host code: device memory is closed to it"
+noticed host_access asan EMU_DEFER=0 "AddressSanitizer: use-after-poison" "$(marked host)"
 noticed reuse plain EMU_DEFER=1 "wrong values: element 0 is 2, not 1"
 depends arrival
 grep -rnE 'atomic(Add|CAS|Exch)' cuda && fail "an atomic operation in cuda/"
-noticed unasked plain "" "invalid configuration argument"
-noticed grid plain "" "invalid configuration argument"
-noticed overflow asan "" "signed integer overflow" "$(marked overflow)"
+noticed unasked plain EMU_DEFER=0 "invalid configuration argument"
+noticed grid plain EMU_DEFER=0 "invalid configuration argument"
+noticed overflow asan EMU_DEFER=0 "signed integer overflow" "$(marked overflow)"
 
 # And more.
-noticed divergent plain "" "divergent __syncthreads at" "$(marked divergent)" \
+noticed divergent plain EMU_DEFER=0 "divergent __syncthreads at" "$(marked divergent)" \
   "other threads wait in __syncthreads at" "$(marked 'divergent, here first')"
-noticed half_warp plain "" "divergent warp" "$(marked half)" "$(marked 'half, here too')"
-noticed shuffle_as_barrier tsan "" "ThreadSanitizer: data race" "$(marked shuffle)"
-noticed misaligned asan "" "misaligned address" "$(marked misaligned)"
-noticed misaligned_copy plain "" "cp_async16 at" "$(marked copy): an address is not aligned"
-noticed beyond_shared asan "" "AddressSanitizer: heap-buffer-overflow" "$(marked shared)"
-noticed unwritten plain "" "wrong values: element 7 is" "nan, not 8"
-noticed other_device plain "" "by block (0, 0, 0), thread (0, 0, 0): it is another device's memory"
-noticed other_device asan "" "AddressSanitizer: use-after-poison" "$(marked device)"
+noticed half_warp plain EMU_DEFER=0 "divergent warp" "$(marked half)" "$(marked 'half, here too')"
+noticed shuffle_as_barrier tsan EMU_DEFER=0 "ThreadSanitizer: data race" "$(marked shuffle)"
+noticed misaligned asan EMU_DEFER=0 "misaligned address" "$(marked misaligned)"
+noticed misaligned_copy plain EMU_DEFER=0 "cp_async16 at" "$(marked copy): an address is not aligned"
+noticed beyond_shared asan EMU_DEFER=0 "AddressSanitizer: heap-buffer-overflow" "$(marked shared)"
+noticed unwritten plain EMU_DEFER=0 "wrong values: element 7 is" "nan, not 8"
+noticed other_device plain EMU_DEFER=0 "by block (0, 0, 0), thread (0, 0, 0): it is another device's memory"
+noticed other_device asan EMU_DEFER=0 "AddressSanitizer: use-after-poison" "$(marked device)"
 
 names=$("${program[plain]}" 2>&1 | tail -n +2)
 for name in $names; do
