@@ -18,6 +18,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidDevice = 101,
+  cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
@@ -113,7 +114,7 @@ struct Kernel {
   std::size_t shared;
   std::function<void()> thread;  // what one thread does
 };
-bool can_launch(const Kernel& kernel);
+bool can_launch(const Kernel& kernel, const Stream& stream);
 void refuse_host_pointer();
 void run(const Kernel& kernel);
 
@@ -135,7 +136,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
                     [kernel, values] { std::apply(kernel, values); }};
   if (!all)
     refuse_host_pointer();
-  else if (can_launch(work))
+  else if (can_launch(work, *stream))
     submit(stream, [work] { run(work); });
 }
 

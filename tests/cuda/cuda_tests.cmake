@@ -34,3 +34,6 @@ endforeach()
 
 cuda_test_program(cuda_on_cpu_tests chalk_cuda_on_cpu)
 cuda_tests(cuda_on_cpu_tests on_cpu "" ${CUDA_SUBJECTS} property)
+
+include(tests/cuda/planted/planted.cmake)
+include(tests/cuda/mutants.cmake)
