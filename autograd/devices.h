@@ -36,6 +36,9 @@ std::string cuda_name(int index);
 // What it is: "NVIDIA H100 80GB HBM3, 79 GiB".
 std::string cuda_description(int index);
 
+// The most bytes of its memory that tensors have held so far.
+Index cuda_peak_memory(int index = 0);
+
 // A function's work on a device, recorded to be replayed without the function: CUDA's graphs. See
 // optim/captured_step.h.
 class Recorder {
@@ -51,6 +54,9 @@ class Recorder {
 
   // Does what was recorded; its random numbers begin so many later in their streams than then.
   virtual void replay(std::uint64_t random_offset) = 0;
+
+  // How many kernels and copies a replay is.
+  virtual Index launches() const = 0;
 };
 
 // nullptr for a device that can't record: the CPU.

@@ -36,6 +36,10 @@ std::string cuda_description(int) {
   fail_without_cuda();
 }
 
+Index cuda_peak_memory(int) {
+  fail_without_cuda();
+}
+
 std::unique_ptr<Recorder> make_recorder(Device) {
   return nullptr;
 }

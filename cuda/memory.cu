@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <string_view>
 
 #include "autograd/check.h"
@@ -108,6 +109,11 @@ void CudaAllocator::release(void* block, Index bytes) {
     if (pool->owns(block)) return pool->release(block, bytes);
 }
 
+Index CudaAllocator::peak() const {
+  return std::accumulate(pools_.begin(), pools_.end(), Index{0},
+                         [](Index sum, const Pool& pool) { return sum + pool->usage().peak; });
+}
+
 bool CudaAllocator::owns(const void* block) const {
   return std::any_of(pools_.begin(), pools_.end(),
                      [block](const Pool& pool) { return pool->owns(block); });
@@ -145,4 +151,8 @@ CudaAllocator& device_allocator(int index) {
 
 chalk::Allocator& chalk::cuda_allocator(int index) {
   return cuda::device_allocator(index);
+}
+
+chalk::Index chalk::cuda_peak_memory(int index) {
+  return cuda::device_allocator(index).peak();
 }

@@ -162,14 +162,17 @@ Index checked_pixel_count(const char* operation, const Image& image) {
   return count;
 }
 
-// Black where the rotation knows nothing.
-Image rotated(const Image& image, const Rotation& rotation) {
-  Image out{image.height, image.width, std::vector<Byte>(image.pixels.size())};
+// Black where the rotation knows nothing. Sizes and rotation are copies, so that the compiler knows
+// that no byte written changes them.
+Image rotated(const Image& image, const Rotation rotation) {
+  const Index height = image.height, width = image.width;
+  const Byte* from = image.pixels.data();
+  Image out{height, width, std::vector<Byte>(image.pixels.size())};
   Byte* target = out.pixels.data();
-  for (Index row = 0; row < image.height; ++row)
-    for (Index column = 0; column < image.width; ++column, target += 3) {
-      const Index source = rotation.source(image.height, image.width, row, column);
-      if (source >= 0) std::memcpy(target, &image.pixels[3 * source], 3);
+  for (Index row = 0; row < height; ++row)
+    for (Index column = 0; column < width; ++column, target += 3) {
+      const Index source = rotation.source(height, width, row, column);
+      if (source >= 0) std::memcpy(target, from + 3 * source, 3);
     }
   return out;
 }
