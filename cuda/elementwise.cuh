@@ -152,7 +152,24 @@ __device__ __forceinline__ T apply(Binary f, T a, T b) {
   return a;
 }
 
-// y_i = a_i f b_i; with more than one axis a and b are where the axes say.
+// y_i = a_i f b_i, or with a step of 0 the same a or b for all: as equal shapes and scalars are seen,
+// which need no division to find their elements. A thread makes four of them, which it has under
+// way at once.
+constexpr int elements_of_thread = 4;
+
+template <typename T>
+__global__ void binary_row_kernel(int count, Binary f, const T* a, int a_step, const T* b,
+                                  int b_step, T* y) {
+  const int first = static_cast<int>(blockIdx.x * blockDim.x) * elements_of_thread +
+                    static_cast<int>(threadIdx.x);
+#pragma unroll
+  for (int k = 0; k < elements_of_thread; ++k) {
+    const int i = first + k * static_cast<int>(blockDim.x);
+    if (i < count) y[i] = apply(f, a[i * a_step], b[i * b_step]);
+  }
+}
+
+// y_i = a_i f b_i, where a and b are as the axes say.
 template <typename T>
 __global__ void binary_kernel(int count, Binary f, Axes axes, const T* a, const T* b, T* y) {
   const int i = thread_of_grid();
@@ -171,6 +188,12 @@ template <typename T>
 void binary(Binary f, const Shape& a_shape, const T* a, const Shape& b_shape, const T* b,
             const Shape& y_shape, T* y) {
   const std::vector<BroadcastAxis> all = broadcast_axes(a_shape, b_shape, y_shape);
+  if (all.size() == 1) {
+    const int count = to_int(element_count(y_shape));
+    return launch(binary_row_kernel<T>, blocks_for(count, elementwise_threads * elements_of_thread),
+                  elementwise_threads, 0, count, f, a, to_int(all[0].a_step), b,
+                  to_int(all[0].b_step), y);
+  }
   check_axes(all.size());
   Axes axes{static_cast<int>(all.size()), {}, {}, {}};
   for (std::size_t i = 0; i < all.size(); ++i) {
