@@ -12,6 +12,8 @@
 
 namespace chalk {
 
+struct AugmentParameters;
+
 Backend& cpu_backend(DType dtype);
 Allocator& cpu_allocator();
 
@@ -19,7 +21,10 @@ Allocator& cpu_allocator();
 Backend& cuda_backend(DType dtype, int index = 0);
 Allocator& cuda_allocator(int index = 0);
 
-// Whether the two above will succeed, for the first GPU.
+// augment() of data/transforms.h for a batch on a GPU.
+Tensor cuda_augment(const Tensor& images, const std::vector<AugmentParameters>& parameters);
+
+// Whether these will succeed, for the first GPU.
 bool cuda_available();
 
 // Throws Error, saying why, where they would not for this one.
@@ -30,6 +35,9 @@ std::string cuda_name(int index);
 
 // What it is: "NVIDIA H100 80GB HBM3, 79 GiB".
 std::string cuda_description(int index);
+
+// The most bytes of its memory that tensors have held so far.
+Index cuda_peak_memory(int index = 0);
 
 // A function's work on a device, recorded to be replayed without the function: CUDA's graphs. See
 // optim/captured_step.h.
@@ -46,6 +54,9 @@ class Recorder {
 
   // Does what was recorded; its random numbers begin so many later in their streams than then.
   virtual void replay(std::uint64_t random_offset) = 0;
+
+  // How many kernels and copies a replay is.
+  virtual Index launches() const = 0;
 };
 
 // nullptr for a device that can't record: the CPU.

@@ -16,6 +16,10 @@ Allocator& cuda_allocator(int) {
   fail_without_cuda();
 }
 
+Tensor cuda_augment(const Tensor&, const std::vector<AugmentParameters>&) {
+  fail_without_cuda();
+}
+
 bool cuda_available() {
   return false;
 }
@@ -29,6 +33,10 @@ std::string cuda_name(int index) {
 }
 
 std::string cuda_description(int) {
+  fail_without_cuda();
+}
+
+Index cuda_peak_memory(int) {
   fail_without_cuda();
 }
 

@@ -72,15 +72,15 @@ template <typename T>
 void batch_norm_statistics(Index rows, Index channels, const T* x, double momentum, double eps,
                            T* running_mean, T* running_variance, std::int64_t* batches, T* mean,
                            T* inverse_std) {
-  to_int(rows * channels);
+  to_int(rows * channels);  // so that offsets fit
   const int n = in_packs(to_int(channels)) ? 4 : 1;
   const ColumnCut cut = cut_columns(to_int(rows), to_int(channels) / n);
   const int count = static_cast<int>(cut.pieces);
   Workspace workspace;
   double* pieces = workspace.take<double>(2 * count * channels);
   launch(n == 4 ? statistics_pieces<T, 4> : statistics_pieces<T, 1>, cut.grid(), cut.block,
-         cut.shared(2 * n), to_int(rows), to_int(channels), x, pieces);
-  launch(statistics_finish<T>, finish_grid(to_int(channels)), finish_block(), cut.shared(2),
+         shared_for(2 * n), to_int(rows), to_int(channels), x, pieces);
+  launch(statistics_finish<T>, finish_grid(to_int(channels)), finish_block(), shared_for(2),
          to_int(rows), to_int(channels), count, pieces, x,
          Running<T>{running_mean, running_variance, batches, momentum}, static_cast<T>(eps), mean,
          inverse_std);
@@ -142,7 +142,7 @@ __global__ void batch_norm_kernel(int rows, int channels, const T* x, const T* m
 template <typename T>
 void batch_norm(Index rows, Index channels, const T* x, const T* mean, const T* inverse_std,
                 const T* gamma, const T* beta, bool with_relu, T* y) {
-  to_int(rows * channels);
+  to_int(rows * channels);  // so that offsets fit
   const int n = in_packs(to_int(channels)) ? 4 : 1;
   const ColumnCut cut = cut_columns(to_int(rows), to_int(channels) / n);
   launch(n == 4 ? batch_norm_kernel<T, 4> : batch_norm_kernel<T, 1>, cut.grid(), cut.block, 0,
@@ -246,9 +246,9 @@ void batch_norm_backward_sums(int rows, int channels, const T* x, const T* mean,
   Workspace workspace;
   double* pieces = workspace.take<double>(Index{2} * count * channels);
   launch(n == 4 ? batch_norm_backward_pieces<T, 4> : batch_norm_backward_pieces<T, 1>, cut.grid(),
-         cut.block, cut.shared(2 * n), rows, channels, x, mean, inverse_std, gamma, beta, with_relu,
+         cut.block, shared_for(2 * n), rows, channels, x, mean, inverse_std, gamma, beta, with_relu,
          dy, pieces);
-  launch(batch_norm_backward_finish<T>, finish_grid(channels), finish_block(), cut.shared(2),
+  launch(batch_norm_backward_finish<T>, finish_grid(channels), finish_block(), shared_for(2),
          mean_rows, channels, count, pieces, inverse_std, gamma, dgamma, dbeta, along, constant);
 }
 
@@ -256,7 +256,7 @@ template <typename T>
 void batch_norm_backward(Index rows, Index channels, const T* x, const T* mean,
                          const T* inverse_std, const T* gamma, const T* beta, bool with_relu,
                          bool training, const T* dy, T* dx, T* dgamma, T* dbeta) {
-  to_int(rows * channels);
+  to_int(rows * channels);  // so that offsets fit
   const int height = to_int(rows), width = to_int(channels), n = in_packs(width) ? 4 : 1;
   Workspace workspace;
   T* along = workspace.take<T>(channels);

@@ -40,6 +40,8 @@ inline bool in_packs(int columns) {
 
 // ---- how blocks share the matrix ----
 
+constexpr int column_threads = 256;  // of a block
+
 // pieces: how many parts the rows are cut into. It depends on the sizes alone, so that sums have
 // the same bits on every device.
 struct ColumnCut {
@@ -47,14 +49,20 @@ struct ColumnCut {
   dim3 block;
 
   dim3 grid() const { return {tiles, pieces}; }
-  std::size_t shared(int sums) const { return static_cast<std::size_t>(sums) * 256 * 8; }
 };
+
+// The shared memory in which the threads of a block join so many values of V each.
+template <typename V = double>
+std::size_t shared_for(int values) {
+  return static_cast<std::size_t>(values) * column_threads * sizeof(V);
+}
 
 // For matrices [rows, columns] of which there are `count`; a column is whatever a thread has.
 inline ColumnCut cut_columns(int rows, int columns, int count = 1) {
   constexpr int blocks = 512;       // that many keep a large GPU busy
   constexpr int rows_a_thread = 8;  // at least, lest the pieces outnumber what they sum up
-  const unsigned x = std::bit_ceil(static_cast<unsigned>(std::clamp(columns, 1, 32))), y = 256 / x;
+  const unsigned x = std::bit_ceil(static_cast<unsigned>(std::clamp(columns, 1, 32)));
+  const unsigned y = column_threads / x;
   const unsigned tiles = blocks_for(columns, static_cast<int>(x));
   const Index wanted = blocks / std::max<Index>(1, Index{tiles} * count);
   const Index most = rows / (rows_a_thread * static_cast<int>(y));
@@ -77,7 +85,8 @@ struct ColumnPart {
 // ---- sums ----
 
 // Joins the values of the threads below each other; those with threadIdx.y == 0 get the results.
-// In halves, so always in the same order. For all threads of the block, once in a kernel.
+// In halves, so always in the same order. For all threads of the block, once in a kernel, which
+// needs shared_for<V>(count).
 template <typename V, int count, typename Join>
 __device__ void over_lanes(V (&value)[count], const Join& join) {
   const int stride = blockDim.x * blockDim.y;
@@ -113,14 +122,13 @@ __device__ void store_piece(const ColumnPart& part, int columns, double (&sum)[s
 
 // The block of a kernel that adds up pieces; it has a column for every threadIdx.x.
 inline dim3 finish_block() {
-  return {8, 32};
+  return {8, column_threads / 8};
 }
 inline dim3 finish_grid(int columns) {
   return {std::max(1u, blocks_for(columns, 8))};
 }
 
-// sum[i] = sum i of the thread's column, over all pieces; for threads with threadIdx.y == 0. Needs
-// room for `sums` doubles a thread.
+// sum[i] = sum i of the thread's column, over all pieces; for threads with threadIdx.y == 0.
 template <int sums>
 __device__ void add_pieces(int count, int columns, const double* pieces, double (&sum)[sums]) {
   const ColumnPart part(count, columns);

@@ -51,15 +51,17 @@ struct PatchBlock {
     return sizeof(float) * (sizes.count * sizes.floats + patch_stages * weight_floats + 4);
   }
 
-  // Starts the copy of every slices-th part of a patch, channels c0 .. c0 + 15.
+  // Starts the copy of every slices-th part of a patch, channels c0 .. c0 + 15. Four threads copy
+  // a pixel.
   static __device__ void copy_patch(const ConvShape& s, const PatchSizes& sizes, int c0, int slice,
                                     int slices, const float* x, float* to) {
     const int first = static_cast<int>(blockIdx.x) * rows - sizes.halo;
-    for (int i = slice * threads + static_cast<int>(threadIdx.x); i < sizes.rows * 4;
-         i += slices * threads) {
-      const int m = first + i / 4, c = c0 + i % 4 * 4;
-      const bool exists = inside(m, s.inputs()) && c < s.in;
-      cp_async16(to + i / 4 * along_stride + i % 4 * 4, exists ? x + m * s.in + c : x, exists);
+    const int c = static_cast<int>(threadIdx.x) % 4 * 4;
+    for (int row = slice * (threads / 4) + static_cast<int>(threadIdx.x) / 4; row < sizes.rows;
+         row += slices * (threads / 4)) {
+      const bool exists = inside(first + row, s.inputs()) && c0 + c < s.in;
+      const float* from = exists ? x + (first + row) * s.in + c0 + c : x;
+      cp_async16(to + row * along_stride + c, from, exists);
     }
   }
 
@@ -68,8 +70,11 @@ struct PatchBlock {
   static __device__ void copy_weight(const ConvShape& s, int tap, int c0, const float* weight,
                                      float* to) {
     constexpr int together = turned ? tile_depth / 4 : columns / 4;
+    constexpr int copies = tile_depth * columns / 4 / threads;  // a thread
     const int first = static_cast<int>(blockIdx.y) * columns;
-    for (int i = static_cast<int>(threadIdx.x); i < tile_depth * columns / 4; i += threads) {
+#pragma unroll
+    for (int n = 0; n < copies; ++n) {
+      const int i = n * threads + static_cast<int>(threadIdx.x);
       const int c = turned ? i % together * 4 : i / together;
       const int o = turned ? i / together : i % together * 4;
       const bool exists = c0 + c < s.in && first + o < s.out;

@@ -104,8 +104,11 @@ struct RingCopies {
     }
     const int pixel = dy_pixel.real(s);
     float* to = stages + stage * dy_floats + thread / dy_threads * dy_stride;
-    for (int four = thread % dy_threads; four < dy_fours; four += dy_threads)
-      copy_channels(pixel, o0 + four * 4, s.out, dy, to + four * 4);
+#pragma unroll
+    for (int n = 0; n < (dy_fours + dy_threads - 1) / dy_threads; ++n) {
+      const int four = n * dy_threads + thread % dy_threads;
+      if (four < dy_fours) copy_channels(pixel, o0 + four * 4, s.out, dy, to + four * 4);
+    }
     number += tile_depth;
     stage = (stage + 1) % ring_stages;
     x_pixel.advance(s, tile_depth);

@@ -1,5 +1,5 @@
 # The CUDA backend, for a GPU by nvcc (chalk_cuda) and emulated by any C++ compiler (the function
-# below). Defines chalk_devices: the framework with the devices that the programs have.
+# below). Defines chalk_devices, which programs link: the framework and its devices.
 file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS cuda/*.cu)
 list(REMOVE_ITEM CUDA_SOURCES ${CMAKE_SOURCE_DIR}/cuda/name.cu)  # the emulator has names of its own
 file(GLOB EMULATOR_SOURCES CONFIGURE_DEPENDS cuda/on_cpu/*.cpp)
@@ -11,10 +11,10 @@ function(cuda_on_cpu name)
   foreach(source ${CUDA_SOURCES})
     get_filename_component(stem ${source} NAME_WE)
     set(file ${CMAKE_CURRENT_BINARY_DIR}/cuda_on_cpu/${stem}.cpp)
-    file(CONFIGURE OUTPUT ${file} CONTENT "#include \"${source}\"\n")
+    file(CONFIGURE OUTPUT ${file} CONTENT "#include \"cuda/${stem}.cu\"\n")
     list(APPEND wrapped ${file})
   endforeach()
-  add_library(${name} STATIC EXCLUDE_FROM_ALL ${wrapped} ${EMULATOR_SOURCES})
+  add_library(${name} OBJECT EXCLUDE_FROM_ALL ${wrapped} ${EMULATOR_SOURCES})
   target_link_libraries(${name} PUBLIC chalk)
   target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1> -g -ffp-contract=off
                                          -Wno-unknown-pragmas)
@@ -40,10 +40,8 @@ if(CHALK_CUDA STREQUAL AUTO)
   endif()
 endif()
 
-add_library(chalk_devices INTERFACE)
-target_link_libraries(chalk_devices INTERFACE chalk)
 if(with_cuda STREQUAL ON_CPU)
-  target_link_libraries(chalk_devices INTERFACE chalk_cuda_on_cpu)
+  set(devices chalk_cuda_on_cpu)
 elseif(with_cuda)
   # Before the language is enabled: its own choice is `native`, which needs a GPU.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -54,9 +52,20 @@ elseif(with_cuda)
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # a CMake older than this nvcc
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   endif()
-  add_library(chalk_cuda STATIC ${CUDA_SOURCES} cuda/name.cu)
+  add_library(chalk_cuda OBJECT ${CUDA_SOURCES} cuda/name.cu)
   target_link_libraries(chalk_cuda PUBLIC chalk CUDA::cudart_static CUDA::cublas)
   target_compile_options(chalk_cuda PRIVATE
-                         "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-lineinfo;-Xcompiler=-Wall,-Wextra>")
-  target_link_libraries(chalk_devices INTERFACE chalk_cuda)
+                         $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>
+                         $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>
+                         $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
+  # Its bytes are the CPU's, see data/pixel.h.
+  set_property(SOURCE cuda/augment.cu APPEND PROPERTY COMPILE_OPTIONS --fmad=false)
+  set(devices chalk_cuda)
+else()
+  add_library(chalk_no_cuda OBJECT autograd/no_cuda.cpp)
+  target_link_libraries(chalk_no_cuda PUBLIC chalk)
+  set(devices chalk_no_cuda)
 endif()
+add_library(chalk_devices INTERFACE)
+target_link_libraries(chalk_devices INTERFACE ${devices})
+target_sources(chalk_devices INTERFACE $<TARGET_OBJECTS:${devices}>)

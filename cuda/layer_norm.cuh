@@ -32,7 +32,7 @@ __global__ void layer_norm_rows(int rows, int columns, const T* x, const T* gamm
 template <typename T>
 void layer_norm(Index rows, Index columns, const T* x, const T* gamma, const T* beta, double eps,
                 T* y, T* mean, T* inverse_std) {
-  to_int(rows * columns);
+  to_int(rows * columns);  // so that offsets fit
   const int height = to_int(rows), width = to_int(columns);
   launch_rows(height, width, layer_norm_rows<T, 1>, layer_norm_rows<T, 32>,
               layer_norm_rows<T, row_block>, height, width, x, gamma, beta, eps, y, mean,
@@ -92,7 +92,7 @@ __global__ void layer_norm_finish(int columns, int count, const double* pieces, 
 template <typename T>
 void layer_norm_backward(Index rows, Index columns, const T* x, const T* mean, const T* inverse_std,
                          const T* gamma, const T* dy, T* dx, T* dgamma, T* dbeta) {
-  to_int(rows * columns);
+  to_int(rows * columns);  // so that offsets fit
   const int height = to_int(rows), width = to_int(columns), n = in_packs(width) ? 4 : 1;
   launch_rows(height, width, layer_norm_backward_rows<T, 1>, layer_norm_backward_rows<T, 32>,
               layer_norm_backward_rows<T, row_block>, height, width, x, mean, inverse_std, gamma,
@@ -102,8 +102,8 @@ void layer_norm_backward(Index rows, Index columns, const T* x, const T* mean, c
   Workspace workspace;
   double* pieces = workspace.take<double>(2 * count * columns);
   launch(n == 4 ? layer_norm_pieces<T, 4> : layer_norm_pieces<T, 1>, cut.grid(), cut.block,
-         cut.shared(2 * n), height, width, x, mean, inverse_std, dy, pieces);
-  launch(layer_norm_finish<T>, finish_grid(width), finish_block(), cut.shared(2), width, count,
+         shared_for(2 * n), height, width, x, mean, inverse_std, dy, pieces);
+  launch(layer_norm_finish<T>, finish_grid(width), finish_block(), shared_for(2), width, count,
          pieces, dgamma, dbeta);
 }
 

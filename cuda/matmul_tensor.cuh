@@ -23,8 +23,9 @@ template <bool along>
 __device__ void copy_operand(const Factor<float>& factor, bool wide, int n, int row0, int row_end,
                              int k0, int k_end, float* to) {
   constexpr int fours = along ? tile_depth / 4 : tensor_tile / 4;  // that memory has together
-  for (int i = static_cast<int>(threadIdx.x); i < tensor_tile * tile_depth / 4;
-       i += tensor_threads) {
+#pragma unroll
+  for (int copy = 0; copy < tensor_tile * tile_depth / 4 / tensor_threads; ++copy) {
+    const int i = copy * tensor_threads + static_cast<int>(threadIdx.x);
     const int k = along ? i % fours * 4 : i / fours, row = along ? i / fours : i % fours * 4;
     float* place =
         to + (along ? row * along_stride + k : across_slot(k) * across_stride(tensor_tile) + row);

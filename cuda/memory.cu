@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <string_view>
 
 #include "autograd/check.h"
@@ -108,6 +109,11 @@ void CudaAllocator::release(void* block, Index bytes) {
     if (pool->owns(block)) return pool->release(block, bytes);
 }
 
+Index CudaAllocator::peak() const {
+  return std::accumulate(pools_.begin(), pools_.end(), Index{0},
+                         [](Index sum, const Pool& pool) { return sum + pool->usage().peak; });
+}
+
 bool CudaAllocator::owns(const void* block) const {
   return std::any_of(pools_.begin(), pools_.end(),
                      [block](const Pool& pool) { return pool->owns(block); });
@@ -120,8 +126,9 @@ void CudaAllocator::copy(const void* from, void* to, Index bytes) {
   const bool from_here = owns(from);
   if (from_here && owns(to))
     return check_cuda(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, stream()));
-  check(!recording(), Call::describe(),
-        ": a step that is being recorded can't copy from or to the CPU; do that outside of it");
+  if (recording())
+    fail(Call::describe(),
+         ": a step that is being recorded can't copy from or to the CPU; do that outside of it");
   if (from_here) {
     check_cuda(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, stream()));
     return check_cuda(cudaStreamSynchronize(stream()));
@@ -144,4 +151,8 @@ CudaAllocator& device_allocator(int index) {
 
 chalk::Allocator& chalk::cuda_allocator(int index) {
   return cuda::device_allocator(index);
+}
+
+chalk::Index chalk::cuda_peak_memory(int index) {
+  return cuda::device_allocator(index).peak();
 }

@@ -46,6 +46,8 @@ class CudaAllocator final : public Allocator {
   Pool new_pool();
   void use(const Pool& pool) { used_ = pool ? pool : pools_.front(); }
 
+  Index peak() const;  // bytes in use at most, of each pool at its own time
+
  private:
   bool owns(const void* block) const;
 

@@ -39,6 +39,7 @@ class GraphRecorder final : public Recorder {
       throw;
     }
     check_cuda(end_capture(graph));
+    check_cuda(cudaGraphGetNodes(graph, nullptr, &launches_));
     const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
     cudaGraphDestroy(graph);
     check_cuda(status);
@@ -58,6 +59,8 @@ class GraphRecorder final : public Recorder {
     }
   }
 
+  Index launches() const override { return static_cast<Index>(launches_); }
+
  private:
   struct UsedPool {
     CudaAllocator& allocator;
@@ -76,6 +79,7 @@ class GraphRecorder final : public Recorder {
   const int index_;
   const CudaAllocator::Pool pool_;
   cudaGraphExec_t executable_ = nullptr;
+  std::size_t launches_ = 0;
   std::uint64_t random_offset_ = 0;  // what random_base() holds
 };
 

@@ -112,20 +112,15 @@ __global__ void sum_columns(int tiles, int length, int inner, const From* x, To*
 template <typename From, typename To>
 void sum_columns_stage(ColumnCut cut, int outer, int length, int inner, const From* x, To* y) {
   launch(sum_columns<From, To>, dim3(cut.tiles * static_cast<unsigned>(outer), cut.pieces),
-         cut.block, cut.shared(1), static_cast<int>(cut.tiles), length, inner, x, y);
-}
-
-// Whether the columns of several blocks are the better way to see the rows [outer, length].
-inline bool rows_as_columns(int outer, int length, const ColumnCut& cut) {
-  return rung_of_rows(length) == RowRung::block && cut.pieces > 1 && outer < 128;
+         cut.block, shared_for(1), static_cast<int>(cut.tiles), length, inner, x, y);
 }
 
 template <typename T>
 void sum(const AxisSizes& sizes, const T* x, T* y) {
-  to_int(sizes.outer * sizes.length * sizes.inner);
+  to_int(sizes.outer * sizes.length * sizes.inner);  // so that offsets fit
   const int outer = to_int(sizes.outer), length = to_int(sizes.length), inner = to_int(sizes.inner);
   const ColumnCut cut = cut_columns(length, inner, outer);
-  if (inner == 1 && !rows_as_columns(outer, length, cut))
+  if (inner == 1 && (cut.pieces == 1 || rung_of_rows(length) != RowRung::block))
     return launch_rows(outer, length, sum_rows<T, 1>, sum_rows<T, 32>, sum_rows<T, row_block>,
                        outer, length, x, y);
   if (cut.pieces == 1) return sum_columns_stage(cut, outer, length, inner, x, y);
@@ -201,15 +196,15 @@ template <typename T>
 void max_columns_stage(ColumnCut cut, int outer, int length, int inner, const T* x,
                        const std::int64_t* where, T* y, std::int64_t* position) {
   launch(max_columns<T>, dim3(cut.tiles * static_cast<unsigned>(outer), cut.pieces), cut.block,
-         256 * sizeof(Best<T>), static_cast<int>(cut.tiles), length, inner, x, where, y, position);
+         shared_for<Best<T>>(1), static_cast<int>(cut.tiles), length, inner, x, where, y, position);
 }
 
 template <typename T>
 void max(const AxisSizes& sizes, const T* x, T* y, std::int64_t* position) {
-  to_int(sizes.outer * sizes.length * sizes.inner);
+  to_int(sizes.outer * sizes.length * sizes.inner);  // so that offsets fit
   const int outer = to_int(sizes.outer), length = to_int(sizes.length), inner = to_int(sizes.inner);
   const ColumnCut cut = cut_columns(length, inner, outer);
-  if (inner == 1 && !rows_as_columns(outer, length, cut))
+  if (inner == 1 && (cut.pieces == 1 || rung_of_rows(length) != RowRung::block))
     return launch_rows(outer, length, max_rows<T, 1>, max_rows<T, 32>, max_rows<T, row_block>,
                        outer, length, x, y, position);
   if (cut.pieces == 1)

@@ -146,8 +146,9 @@ void check_launch() {
 }
 
 int to_int(Index n) {
-  check(n <= std::numeric_limits<int>::max(), Call::describe(), ": ", n,
-        " is more than a kernel can count (2^31 - 1); take a smaller batch");
+  if (n > std::numeric_limits<int>::max())
+    fail(Call::describe(), ": ", n,
+         " is more than a kernel can count (2^31 - 1); take a smaller batch");
   return static_cast<int>(n);
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <vector>
 
 #include "autograd/tensor.h"
 
@@ -48,7 +49,7 @@ class Call {
   const CurrentDevice device_;
   const int index_;
   const char* const operation_;
-  const std::initializer_list<const Tensor*> tensors_;
+  const std::vector<const Tensor*> tensors_;  // a list would be gone with the statement
   const Call* const outer_;
 };
 

@@ -90,7 +90,7 @@ __global__ void log_softmax_backward_rows(int rows, int columns, const T* y, con
 
 template <typename T>
 void softmax(Index rows, Index columns, const T* x, T* y) {
-  to_int(rows * columns);
+  to_int(rows * columns);  // so that offsets fit
   const int height = to_int(rows), width = to_int(columns);
   launch_rows(height, width, softmax_rows<T, 1>, softmax_rows<T, 32>, softmax_rows<T, row_block>,
               height, width, x, y);
@@ -98,7 +98,7 @@ void softmax(Index rows, Index columns, const T* x, T* y) {
 
 template <typename T>
 void log_softmax(Index rows, Index columns, const T* x, T* y) {
-  to_int(rows * columns);
+  to_int(rows * columns);  // so that offsets fit
   const int height = to_int(rows), width = to_int(columns);
   launch_rows(height, width, log_softmax_rows<T, 1>, log_softmax_rows<T, 32>,
               log_softmax_rows<T, row_block>, height, width, x, y);
@@ -106,7 +106,7 @@ void log_softmax(Index rows, Index columns, const T* x, T* y) {
 
 template <typename T>
 void softmax_backward(Index rows, Index columns, const T* y, const T* dy, T* dx) {
-  to_int(rows * columns);
+  to_int(rows * columns);  // so that offsets fit
   const int height = to_int(rows), width = to_int(columns);
   launch_rows(height, width, softmax_backward_rows<T, 1>, softmax_backward_rows<T, 32>,
               softmax_backward_rows<T, row_block>, height, width, y, dy, dx);
@@ -114,7 +114,7 @@ void softmax_backward(Index rows, Index columns, const T* y, const T* dy, T* dx)
 
 template <typename T>
 void log_softmax_backward(Index rows, Index columns, const T* y, const T* dy, T* dx) {
-  to_int(rows * columns);
+  to_int(rows * columns);  // so that offsets fit
   const int height = to_int(rows), width = to_int(columns);
   launch_rows(height, width, log_softmax_backward_rows<T, 1>, log_softmax_backward_rows<T, 32>,
               log_softmax_backward_rows<T, row_block>, height, width, y, dy, dx);
@@ -141,7 +141,7 @@ __global__ void nll_kernel(int rows, int columns, const T* log_probability,
 
 template <typename T>
 void nll(Index rows, Index columns, const T* log_probability, const std::int64_t* label, T* loss) {
-  to_int(rows * columns);
+  to_int(rows * columns);  // so that offsets fit
   launch(nll_kernel<T>, 1, row_block, 0, to_int(rows), to_int(columns), log_probability, label,
          loss);
 }

@@ -12,7 +12,8 @@
 namespace chalk {
 
 Tensor Batch::floats(Device device) const {
-  const Tensor moved = images.to(device);
+  Tensor moved = images.to(device);
+  if (!to_augment.empty()) moved = augment(moved, to_augment);
   return moved.is_floating() ? moved : moved.to(DType::float32) / 255.0;
 }
 
@@ -97,7 +98,9 @@ void DataLoader::fill_queue() {
     Tensor images({count, options_.height, options_.width, 3},
                   options_.bytes ? DType::uint8 : DType::float32);
     void* pixels = images.storage()->data();
-    queue_.push_back({{images, Tensor::from(labels, {count})}, pixels, queue_end_, count});
+    Batch batch{images, Tensor::from(labels, {count})};
+    if (options_.bytes && augmented_) batch.to_augment.resize(count);
+    queue_.push_back({batch, pixels, queue_end_, count});
     queue_end_ += count;
   }
   images_wait_.notify_all();
@@ -124,7 +127,7 @@ void DataLoader::prepare(std::unique_lock<std::mutex>& lock, Pending& pending) {
   lock.unlock();
   std::exception_ptr error;
   try {
-    load(order_[pending.first + i], pending.pixels, i);
+    load(order_[pending.first + i], pending, i);
   } catch (...) {
     error = std::current_exception();
   }
@@ -136,10 +139,10 @@ void DataLoader::prepare(std::unique_lock<std::mutex>& lock, Pending& pending) {
   if (++pending.done == pending.count) batch_done_.notify_all();
 }
 
-// Reads (the first time), resizes and augments one image into place `i` of a batch. An epoch has
-// each image once, so no two threads meet in resized_.
-void DataLoader::load(Index image, void* pixels, Index i) {
-  const auto put = [this, pixels,
+// Reads (the first time) and resizes one image into place `i` of a batch, and augments it, or draws
+// how Batch::floats() will. An epoch has each image once, so no two threads meet in resized_.
+void DataLoader::load(Index image, Pending& pending, Index i) {
+  const auto put = [this, pixels = pending.pixels,
                     begin = i * options_.height * options_.width * 3](const Image& x) {
     if (options_.bytes)
       std::copy(x.pixels.begin(), x.pixels.end(), static_cast<std::uint8_t*>(pixels) + begin);
@@ -158,7 +161,10 @@ void DataLoader::load(Index image, void* pixels, Index i) {
   // The epoch's first numbers are for its order; image i has those from (i + 1) 2^32 on.
   Generator random{stream_, static_cast<std::uint64_t>(image + 1) << 32};
   const auto uniform = [&random] { return random.uniform(); };
-  put(augment(resized, draw_augmentation(uniform, *options_.augmentation)));
+  const AugmentParameters drawn = draw_augmentation(uniform, *options_.augmentation);
+  if (!options_.bytes) return put(augment(resized, drawn));
+  pending.batch.to_augment[i] = drawn;
+  put(resized);
 }
 
 }  // namespace chalk

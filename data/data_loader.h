@@ -28,8 +28,9 @@ namespace chalk {
 struct Batch {
   Tensor images;  // [batch, height, width, 3]: float32 in [0, 1], or uint8 if so asked for
   Tensor labels;  // int64 [batch]
+  std::vector<AugmentParameters> to_augment = {};  // what floats() has to do to each uint8 image
 
-  // The images on a device, as float32 in [0, 1] in any case.
+  // The images on a device, augmented, as float32 in [0, 1] in any case.
   Tensor floats(Device device) const;
 };
 
@@ -45,7 +46,7 @@ struct DataLoaderOptions {
   std::uint64_t seed = 0;
   int workers = 2;  // threads that prepare batches; with 0 next() does so
   Index batches_ahead = 4;
-  bool bytes = false;  // batches of uint8: a quarter of what goes to another device
+  bool bytes = false;  // batches of uint8, for floats() to augment: a quarter to copy
   Index memory_bytes = image_memory();  // resized images up to this size stay for later epochs
 };
 
@@ -78,7 +79,7 @@ class DataLoader {
   void fill_queue();
   void work(std::stop_token stop);
   void prepare(std::unique_lock<std::mutex>& lock, Pending& pending);
-  void load(Index image, void* pixels, Index i);
+  void load(Index image, Pending& pending, Index i);
 
   const std::vector<LabeledImage> images_;
   const DataLoaderOptions options_;

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <numbers>
 #include <utility>
 
 #include "autograd/check.h"
+#include "autograd/devices.h"
+#include "data/pixel.h"
 
 namespace chalk {
 namespace {
@@ -129,52 +130,26 @@ struct PixelBlock {
   }
 };
 
-// The luma of ITU-R 601-2, 0.299 R + 0.587 G + 0.114 B, in 16.16 fixed point.
-inline int grey(int red, int green, int blue) {
-  return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
-}
-
-// From `base` towards `value` and, for a factor over 1, beyond; the fraction is cut off. Pillow
-// rounds the product and the sum, hence CMakeLists.txt forbids a fused multiply-add in this file.
-inline int blend(int base, int value, float factor) {
-  const float blended = static_cast<float>(base) + factor * static_cast<float>(value - base);
-  return static_cast<int>(std::clamp(blended, 0.0f, 255.0f));
+// pixel = f(pixel) for all of them.
+template <typename F>
+void for_each_pixel(Image& image, const F& f) {
+  const Index count = image.height * image.width;
+  PixelBlock block;
+  for (Index first = 0; first < count; first += PixelBlock::kSize) {
+    block.load(&image.pixels[3 * first], count - first);
+    for (Index i = 0; i < block.size; ++i) {
+      const Pixel p = f(Pixel{block.red[i], block.green[i], block.blue[i]});
+      block.red[i] = p.red;
+      block.green[i] = p.green;
+      block.blue[i] = p.blue;
+    }
+    block.store(&image.pixels[3 * first]);
+  }
 }
 
 void blend_with_constant(Image& image, int base, float factor) {
   for (Byte& value : image.pixels)
     value = static_cast<Byte>(blend(base, value, factor));
-}
-
-// RGB -> HSV, hue + shift (modulo 256), HSV -> RGB, all three on one block. Hue, saturation and
-// value are bytes. Free of branches, so that 16 pixels are turned at a time.
-void shift_hue(PixelBlock& block, int shift) {
-  for (Index i = 0; i < block.size; ++i) {
-    const int r = block.red[i], g = block.green[i], b = block.blue[i];
-    const int value = std::max(r, std::max(g, b)), least = std::min(r, std::min(g, b));
-    const int middle = r + g + b - value - least, range = value - least;
-    // The hue, in sixths of the circle: red 0, green 2, blue 4, less or more by the other two.
-    const int sixth = r == value ? 0 : g == value ? 2 : 4;
-    const int lean = r == value ? g - b : g == value ? b - r : r - g;
-    const int sign = lean < 0 ? -1 : 1;
-    const float away = static_cast<float>(value - middle) / static_cast<float>(std::max(range, 1));
-    float turn = (static_cast<float>(sixth + sign) - static_cast<float>(sign) * away) / 6.0f;
-    turn += turn < 0.0f ? 1.0f : 0.0f;
-    const int hue = (static_cast<int>(turn * 255.0f) + shift) & 255;
-    const int saturation =
-        static_cast<int>(static_cast<float>(range * 255) / static_cast<float>(std::max(value, 1)));
-    // Back: a channel is value * (1 - saturation / 255 * distance / 255), where `distance` from the
-    // channel's own hue rises from 0 to 255 in the second sixth of the circle to either side.
-    // Numerators stay below 2^24, so that floats hold them exactly.
-    const auto channel = [=](int distance) {
-      const float d = std::clamp(static_cast<float>(distance), 0.0f, 255.0f);
-      const float part = 65025.0f - static_cast<float>(saturation) * d;
-      return static_cast<int>((static_cast<float>(value) * part + 32512.0f) / 65025.0f);
-    };
-    block.red[i] = channel(510 - std::abs(6 * hue - 765));
-    block.green[i] = channel(std::abs(6 * hue - 510) - 255);
-    block.blue[i] = channel(std::abs(6 * hue - 1020) - 255);
-  }
 }
 
 // The number of pixels; fails unless the image holds as many bytes as its size says.
@@ -187,8 +162,27 @@ Index checked_pixel_count(const char* operation, const Image& image) {
   return count;
 }
 
+// Black where the rotation knows nothing. Sizes and rotation are copies, so that the compiler knows
+// that no byte written changes them.
+Image rotated(const Image& image, const Rotation rotation) {
+  const Index height = image.height, width = image.width;
+  const Byte* from = image.pixels.data();
+  Image out{height, width, std::vector<Byte>(image.pixels.size())};
+  Byte* target = out.pixels.data();
+  for (Index row = 0; row < height; ++row)
+    for (Index column = 0; column < width; ++column, target += 3) {
+      const Index source = rotation.source(height, width, row, column);
+      if (source >= 0) std::memcpy(target, from + 3 * source, 3);
+    }
+  return out;
+}
+
 void check_factor(const char* operation, float factor) {
   check(std::isfinite(factor), operation, ": the factor is ", factor, ", expected a number");
+}
+
+void check_turn(double turn) {
+  check(turn >= -0.5 && turn <= 0.5, "adjust_hue: the turn is ", turn, ", expected -0.5 to 0.5");
 }
 
 void check_range(const char* name, double range, double most = 1e6) {
@@ -224,39 +218,33 @@ void flip_horizontally(Image& image) {
   }
 }
 
-Image rotate(const Image& image, double degrees) {
-  checked_pixel_count("rotate", image);
+Rotation Rotation::of(Index height, Index width, double degrees, bool mirrored) {
   check(std::isfinite(degrees), "rotate: the angle is ", degrees, ", expected a number");
   const double angle = std::fmod(degrees, 360.0) * std::numbers::pi / 180.0;
   const double cosine = std::cos(angle), sine = std::sin(angle);
-  const double width = static_cast<double>(image.width), height = static_cast<double>(image.height);
+  const double w = static_cast<double>(width), h = static_cast<double>(height);
   // The centre of an output pixel (x, y), seen from the centre of the image, comes from
   //   (cosine x - sine y, sine x + cosine y)
-  // in the input. Positions are 16.16 fixed-point numbers that grow step by step.
   const auto fixed = [](double value) {
     return static_cast<Index>(std::floor(value * 65536 + 0.5));
   };
-  const Index x_right = fixed(cosine), y_right = fixed(sine);
-  const Index x_down = fixed(-sine), y_down = fixed(cosine);
-  Index row_x = fixed((width - cosine * (width - 1) + sine * (height - 1)) / 2);
-  Index row_y = fixed((height - sine * (width - 1) - cosine * (height - 1)) / 2);
-
-  Image out{image.height, image.width, std::vector<Byte>(image.pixels.size())};
-  Byte* target = out.pixels.data();
-  // As unsigned numbers, negative positions lie beyond the image too: one comparison does for both.
-  const auto rows = static_cast<std::uint64_t>(image.height);
-  const auto columns = static_cast<std::uint64_t>(image.width);
-  for (Index row = 0; row < image.height; ++row, row_x += x_down, row_y += y_down) {
-    Index x = row_x, y = row_y;
-    for (Index column = 0; column < image.width; ++column, x += x_right, y += y_right) {
-      const auto from_row = static_cast<std::uint64_t>(y >> 16);
-      const auto from_column = static_cast<std::uint64_t>(x >> 16);
-      if (from_row < rows && from_column < columns)
-        std::memcpy(target, &image.pixels[(from_row * columns + from_column) * 3], 3);
-      target += 3;
-    }
+  Rotation from{.x_first = fixed((w - cosine * (w - 1) + sine * (h - 1)) / 2),
+                .y_first = fixed((h - sine * (w - 1) - cosine * (h - 1)) / 2),
+                .x_right = fixed(cosine),
+                .y_right = fixed(sine),
+                .x_down = fixed(-sine),
+                .y_down = fixed(cosine)};
+  if (mirrored) {  // the largest number of column width - 1 - c is opposite to the least of c
+    from.x_first = width * 65536 - 1 - from.x_first;
+    from.x_right = -from.x_right;
+    from.x_down = -from.x_down;
   }
-  return out;
+  return from;
+}
+
+Image rotate(const Image& image, double degrees) {
+  checked_pixel_count("rotate", image);
+  return rotated(image, Rotation::of(image.height, image.width, degrees));
 }
 
 void adjust_brightness(Image& image, float factor) {
@@ -271,37 +259,20 @@ void adjust_contrast(Image& image, float factor) {
   const Byte* pixels = image.pixels.data();
   Index sum = 0;
   for (Index i = 0; i < count; ++i)
-    sum += grey(pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]);
-  const double mean = static_cast<double>(sum) / static_cast<double>(count);
-  blend_with_constant(image, static_cast<int>(mean + 0.5), factor);
+    sum += grey({pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]});
+  blend_with_constant(image, mean_grey(static_cast<double>(sum), count), factor);
 }
 
 void adjust_saturation(Image& image, float factor) {
   check_factor("adjust_saturation", factor);
-  const Index count = checked_pixel_count("adjust_saturation", image);
-  PixelBlock block;
-  for (Index first = 0; first < count; first += PixelBlock::kSize) {
-    block.load(&image.pixels[3 * first], count - first);
-    for (Index i = 0; i < block.size; ++i) {
-      const int base = grey(block.red[i], block.green[i], block.blue[i]);
-      block.red[i] = blend(base, block.red[i], factor);
-      block.green[i] = blend(base, block.green[i], factor);
-      block.blue[i] = blend(base, block.blue[i], factor);
-    }
-    block.store(&image.pixels[3 * first]);
-  }
+  checked_pixel_count("adjust_saturation", image);
+  for_each_pixel(image, [factor](const Pixel& p) { return blend(grey(p), p, factor); });
 }
 
 void adjust_hue(Image& image, double turn) {
-  check(turn >= -0.5 && turn <= 0.5, "adjust_hue: the turn is ", turn, ", expected -0.5 to 0.5");
-  const Index count = checked_pixel_count("adjust_hue", image);
-  const int shift = static_cast<int>(turn * 255);
-  PixelBlock block;
-  for (Index first = 0; first < count; first += PixelBlock::kSize) {
-    block.load(&image.pixels[3 * first], count - first);
-    shift_hue(block, shift);
-    block.store(&image.pixels[3 * first]);
-  }
+  check_turn(turn);
+  checked_pixel_count("adjust_hue", image);
+  for_each_pixel(image, [shift = hue_shift(turn)](const Pixel& p) { return turn_hue(p, shift); });
 }
 
 AugmentParameters draw_augmentation(const std::function<double()>& uniform,
@@ -337,9 +308,9 @@ AugmentParameters draw_augmentation(const std::function<double()>& uniform,
 }
 
 Image augment(const Image& image, const AugmentParameters& parameters) {
-  Image mirrored;
-  if (parameters.flip) flip_horizontally(mirrored = image);
-  Image out = rotate(parameters.flip ? mirrored : image, parameters.degrees);
+  checked_pixel_count("augment", image);
+  Image out =
+      rotated(image, Rotation::of(image.height, image.width, parameters.degrees, parameters.flip));
   for (const ColorStep step : parameters.order)
     switch (step) {
       case ColorStep::kBrightness:
@@ -355,6 +326,33 @@ Image augment(const Image& image, const AugmentParameters& parameters) {
         adjust_hue(out, parameters.hue);
         break;
     }
+  return out;
+}
+
+Tensor augment(const Tensor& images, const std::vector<AugmentParameters>& parameters) {
+  check(images.dtype() == DType::uint8 && images.dim() == 4 && images.size(3) == 3 &&
+            images.size(0) == static_cast<Index>(parameters.size()),
+        "augment: ", parameters.size(), " parameters for ", to_string(images.dtype()), " images ",
+        to_string(images.shape()), "; expected uint8 [as many, height, width, 3]");
+  for (const AugmentParameters& drawn : parameters) {
+    check_factor("adjust_brightness", drawn.brightness);
+    check_factor("adjust_contrast", drawn.contrast);
+    check_factor("adjust_saturation", drawn.saturation);
+    check_turn(drawn.hue);
+    check(std::is_permutation(drawn.order.begin(), drawn.order.end(),
+                              AugmentParameters{}.order.begin()),
+          "augment: the order must have each colour step once");
+  }
+  if (images.device() != Device::cpu) return cuda_augment(images, parameters);
+  Tensor out(images.shape(), DType::uint8);
+  const Index bytes = images.size(1) * images.size(2) * 3;
+  const Byte* from = images.data<Byte>();
+  Byte* to = out.mutable_data<Byte>();
+  for (const AugmentParameters& drawn : parameters) {
+    const Image image = augment({images.size(1), images.size(2), {from, from + bytes}}, drawn);
+    to = std::copy(image.pixels.begin(), image.pixels.end(), to);
+    from += bytes;
+  }
   return out;
 }
 

@@ -8,7 +8,9 @@
 
 #include <array>
 #include <functional>
+#include <vector>
 
+#include "autograd/tensor.h"
 #include "data/image.h"
 
 namespace chalk {
@@ -62,6 +64,10 @@ AugmentParameters draw_augmentation(const std::function<double()>& uniform,
 
 // Flip, rotation, then the four colour steps in the order drawn.
 Image augment(const Image& image, const AugmentParameters& parameters);
+
+// The same for a batch, uint8 [batch, height, width, 3], each image by parameters of its own, on
+// the device where it lies. The bytes are the same on every device.
+Tensor augment(const Tensor& images, const std::vector<AugmentParameters>& parameters);
 
 // Bytes to floats in [0, 1]: out[i] = pixels[i] / 255, [height, width, 3].
 void image_to_floats(const Image& image, float* out);

@@ -38,6 +38,9 @@ class CapturedStep {
   // One step, always. Throws Error where the function waits for the device or copies from the CPU.
   void run();
 
+  // How many kernels and copies the recorded step is; 0 before it is recorded.
+  Index launches() const { return runs_ > 2 ? recorder_->launches() : 0; }
+
  private:
   void record();
 

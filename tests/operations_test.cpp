@@ -306,7 +306,7 @@ TEST_CASE("tensors of two devices in one call are an error that names them and t
       Tensors inputs = valid;
       inputs[i] = valid[i].detach().to(Device::cuda);
       check_error([&] { test.function(inputs); },
-                  {name_in_errors(operation.name) + ": ", "on cpu", "on cuda:0", "to()"});
+                  {name_in_errors(operation.name) + ": ", "on cpu", "on " + to_string(Device::cuda), "to()"});
     }
   });
 }

@@ -11,6 +11,7 @@
 #include "autograd/caching_allocator.h"
 #include "autograd/check.h"
 #include "autograd/devices.h"
+#include "data/transforms.h"
 #include "tests/testing.h"
 
 const bool chalk::testing::has_cuda_kernels = false;
@@ -277,6 +278,10 @@ Allocator& cuda_allocator(int index) {
   static auto& allocators =
       *new std::array<DeviceAllocator, 2>{DeviceAllocator(0), DeviceAllocator(1)};
   return allocators.at(static_cast<std::size_t>(index));
+}
+
+Tensor cuda_augment(const Tensor& images, const std::vector<AugmentParameters>& parameters) {
+  return augment(images.to(Device::cpu), parameters).to(images.device());
 }
 
 bool cuda_available() {

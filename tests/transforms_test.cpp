@@ -12,6 +12,7 @@
 #include <string>
 
 #include "autograd/check.h"
+#include "tests/testing.h"
 
 using namespace chalk;
 
@@ -147,6 +148,50 @@ TEST_CASE("drawn augmentations keep to their ranges and depend on the source alo
   flip_horizontally(flipped);
   adjust_hue(flipped, 0.0);  // not the identity: hues are bytes
   CHECK(augment(image, last).pixels == flipped.pixels);
+}
+
+TEST_CASE("augment mirrors, then rotates") {
+  for (const auto& [height, width] : {std::pair{9, 5}, {4, 8}, {1, 7}})
+    for (const double degrees : {0.0, 3.3, -45.0, 90.0, 180.0, 271.0}) {
+      Image expected = made(height, width);
+      flip_horizontally(expected);
+      expected = rotate(expected, degrees);
+      adjust_hue(expected, 0.0);
+      CHECK(augment(made(height, width), {.flip = true, .degrees = degrees}).pixels ==
+            expected.pixels);
+    }
+}
+
+TEST_CASE("a batch is augmented image by image, on every device") {
+  std::vector<std::uint8_t> before, after;
+  std::vector<AugmentParameters> parameters;
+  Generator random{2, 0};
+  for (int i = 0; i < 3; ++i) {
+    parameters.push_back(draw_augmentation([&random] { return random.uniform(); }));
+    const Image image = resize(made(9 + i, 5), 9, 5);
+    const Image augmented = augment(image, parameters.back());
+    before.insert(before.end(), image.pixels.begin(), image.pixels.end());
+    after.insert(after.end(), augmented.pixels.begin(), augmented.pixels.end());
+  }
+  const Tensor images = Tensor::from(before, {3, 9, 5, 3});
+  for (const Device device : testing::devices()) {
+    const Tensor moved = images.to(device), augmented = augment(moved, parameters);
+    CHECK(augmented.device() == device);
+    CHECK(augmented.to_vector<std::uint8_t>() == after);
+    CHECK(moved.to_vector<std::uint8_t>() == before);
+    const auto fails_with = [&](auto change, const char* text) {
+      std::vector<AugmentParameters> changed = parameters;
+      change(changed);
+      CHECK_THROWS_WITH_AS(augment(moved, changed), doctest::Contains(text), Error);
+    };
+    fails_with([](auto& p) { p.pop_back(); }, "2 parameters for uint8 images [3, 9, 5, 3]");
+    fails_with([](auto& p) { p[1].degrees = NAN; }, "angle is nan");
+    fails_with([](auto& p) { p[1].saturation = INFINITY; }, "factor is inf");
+    fails_with([](auto& p) { p[1].hue = 0.6; }, "turn is 0.6");
+    fails_with([](auto& p) { p[1].order[0] = p[1].order[1]; }, "each colour step once");
+    CHECK_THROWS_WITH_AS(augment(moved.to(DType::float32), parameters),
+                         doctest::Contains("float32 images"), Error);
+  }
 }
 
 TEST_CASE("every order of the colour steps is drawn equally often") {

@@ -46,11 +46,12 @@ unsigned Block::random() {
   return random_ >> 16;
 }
 
-// One that can go on, of the current warp or one after it; -1 where there is none.
+// One that can go on, of the current warp or one after it (before it, any); -1 where there is none.
 int Block::next_thread() {
+  const int first =
+      order() == Order::shuffle ? static_cast<int>(random()) % warps_ : current_ / lanes;
   for (int i = 0; i < warps_; ++i) {
-    const int step = order() == Order::reverse ? warps_ - i : i;
-    const int warp = (current_ / lanes + step) % warps_;
+    const int warp = (first + (order() == Order::reverse ? warps_ - i : i)) % warps_;
     unsigned can = runnable_[warp];
     if (can == 0) continue;
     if (order() == Order::shuffle)
@@ -147,12 +148,8 @@ bool Block::run(dim3 shape, void (*body)(void*), void* argument) {
   release(this);
   go_on(main_, next_thread());
   acquire(&living_);
-  if (living_ == 0 && !failed_) return true;
-  if (!failed_) report_deadlock();
-  for (auto& fiber : fibers_)
-    static_cast<void>(fiber.release());  // their threads will never end
-  fibers_.clear();
-  return false;
+  if (living_ > 0 && !failed_) report_deadlock();
+  return living_ == 0;
 }
 
 // ---- waiting ----
@@ -187,7 +184,6 @@ bool Block::arrive_in_warp(unsigned mask, void* operands, const Site& site, void
   t.mask = mask;
   t.operands = operands;
   t.waits = site;
-  release(&t.brought);
   arrived_[warp] |= 1u << lane();
   const unsigned needed = mask & exists_[warp];
   if ((arrived_[warp] & needed) != needed) {
@@ -201,33 +197,46 @@ bool Block::arrive_in_warp(unsigned mask, void* operands, const Site& site, void
       fail("divergent warp: " + to_string(site) + ", but lane " + std::to_string(l) + " is in " +
            to_string(other.waits));
     all[l] = other.operands;
-    acquire(&other.brought);
-    other.answer = &t.answered[t.parity ^ 1];
   }
   return true;
 }
 
-// Lets the others of the mask go on.
-void Block::release_warp(unsigned mask) {
+// All that the lanes did before is to be seen by all of them.
+void Block::order_warp(unsigned mask) {
   Thread& t = thread();
   const int warp = current_ / lanes;
-  const unsigned needed = mask & exists_[warp];
   t.parity ^= 1;
+  for (int l = 0; l < lanes; ++l) {
+    if ((mask & exists_[warp]) >> l & 1) {
+      Thread& other = threads_[static_cast<std::size_t>(warp * lanes + l)];
+      acquire(&other.brought);
+      other.answer = &t.answered[t.parity];
+    }
+  }
   release(&t.answered[t.parity]);
+}
+
+// Lets the others of the mask go on.
+void Block::release_warp(unsigned mask) {
+  const int warp = current_ / lanes;
+  const unsigned needed = mask & exists_[warp];
   arrived_[warp] &= ~needed;
   runnable_[warp] |= needed & ~(1u << lane());
 }
 
-void Block::leave_collective() {
-  acquire(thread().answer);
-  thread().waits = {};
-}
-
 // ---- what went wrong ----
 
+static std::string to_string(const uint3& index) {
+  return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " +
+         std::to_string(index.z) + ")";
+}
+
+std::string where() {
+  return "block " + to_string(blockIdx) + ", thread " + to_string(threadIdx);
+}
+
 void Block::fail(const std::string& why) {
-  std::fprintf(stderr, "cuda (on cpu): block (%u, %u, %u), thread (%u, %u, %u): %s\n", blockIdx.x,
-               blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, why.c_str());
+  std::fprintf(stderr, "cuda (on cpu): %s: %s\n", where().c_str(), why.c_str());
   failed_ = true;
   release(&living_);
   go_on(*thread().fiber, -1);  // this thread and the others are given up
@@ -235,11 +244,9 @@ void Block::fail(const std::string& why) {
 }
 
 void Block::report_deadlock() const {
-  std::fprintf(
-      stderr,
-      "cuda (on cpu): block (%u, %u, %u): %d of %d threads have ended, the others wait for "
-      "them:\n",
-      blockIdx.x, blockIdx.y, blockIdx.z, count_ - living_, count_);
+  std::fprintf(stderr,
+               "cuda (on cpu): block %s: %d of %d threads have ended, the others wait in vain:\n",
+               to_string(blockIdx).c_str(), count_ - living_, count_);
   std::map<std::string, std::pair<int, int>> sites;  // how many threads, and the first of them
   for (int i = 0; i < count_; ++i) {
     const Site& site = threads_[static_cast<std::size_t>(i)].waits;
@@ -248,8 +255,8 @@ void Block::report_deadlock() const {
     ++threads;
   }
   for (const auto& [site, waiting] : sites)
-    std::fprintf(stderr, "  %d in %s, the first is thread %d\n", waiting.first, site.c_str(),
-                 waiting.second);
+    std::fprintf(stderr, "  %d in %s, the first is thread %s\n", waiting.first, site.c_str(),
+                 to_string(threads_[static_cast<std::size_t>(waiting.second)].index).c_str());
 }
 
 }  // namespace chalk::cuda::on_cpu

@@ -44,6 +44,9 @@ struct Site {
 };
 std::string to_string(const Site& site);
 
+// The block and the thread that run: "block (0, 0, 0), thread (3, 0, 0)".
+std::string where();
+
 // A copy by cp.async that has not arrived.
 struct PendingCopy {
   void* to;
@@ -73,7 +76,7 @@ class Block {
   static constexpr int lanes = 32;
 
   // Runs body(argument) once for each thread of a block of this shape. Returns false where one of
-  // them failed, which has been reported.
+  // them failed, which has been reported; then no other block may be run.
   bool run(dim3 shape, void (*body)(void*), void* argument);
 
   Thread& thread() { return threads_[static_cast<std::size_t>(current_)]; }
@@ -83,16 +86,22 @@ class Block {
   void barrier(const Site& site);
 
   // Waits until all lanes in `mask` are here with their operands; then one of them calls
-  // compute(operands), where operands[lane] is nullptr for those not in the mask.
+  // compute(operands), where operands[lane] is nullptr for those not in the mask. That says nothing
+  // of what the lanes wrote to memory before: of all collectives only __syncwarp() orders_memory.
   template <typename Compute>
-  void collective(unsigned mask, void* operands, const Site& site, const Compute& compute) {
+  void collective(unsigned mask, void* operands, const Site& site, const Compute& compute,
+                  bool orders_memory = false) {
     const Unwatched unwatched;
+    Thread& mine = thread();
+    if (orders_memory) release(&mine.brought);
     void* all[lanes] = {};
     if (arrive_in_warp(mask, operands, site, all)) {
       compute(all);
+      if (orders_memory) order_warp(mask);
       release_warp(mask);
     }
-    leave_collective();
+    if (orders_memory) acquire(mine.answer);
+    mine.waits = {};
   }
 
   // Reports what the current thread did wrong, and gives the launch up.
@@ -105,8 +114,8 @@ class Block {
   void go_on(Fiber& from, int thread);
   void wait();
   bool arrive_in_warp(unsigned mask, void* operands, const Site& site, void** all);
+  void order_warp(unsigned mask);
   void release_warp(unsigned mask);
-  void leave_collective();
   void report_deadlock() const;
   Fiber& free_fiber();
   unsigned random();
@@ -117,7 +126,8 @@ class Block {
   Fiber main_, *left_ = nullptr;  // left_: the fiber that was last switched from
 
   // By warp, a bit for each lane: can go on; waits in a collective operation; exists at all.
-  unsigned runnable_[lanes] = {}, arrived_[lanes] = {}, exists_[lanes] = {};
+  static constexpr int most_warps = 32;
+  unsigned runnable_[most_warps] = {}, arrived_[most_warps] = {}, exists_[most_warps] = {};
   int count_ = 0, warps_ = 0, current_ = 0;
   int living_ = 0, at_barrier_ = 0, phase_ = 0;
   Site barrier_{};

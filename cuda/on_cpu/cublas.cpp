@@ -1,5 +1,7 @@
 #include "cuda/on_cpu/cublas.h"
 
+#include <cmath>
+
 #include "cuda/on_cpu/tensor_core.h"
 
 using namespace chalk::cuda::on_cpu;
@@ -35,8 +37,9 @@ struct Product {
   bool tf32;
 };
 
+// To TF32, halves upwards; a carry would make some NaN a number.
 float rounded(float x) {
-  return tf32(std::bit_cast<std::uint32_t>(x) + 0x1000u);
+  return std::isnan(x) ? x : tf32(std::bit_cast<std::uint32_t>(x) + 0x1000u);
 }
 double rounded(double x) {
   return x;

@@ -25,10 +25,12 @@ struct Graph {
 };
 
 struct Stream {
+  const int device;
   std::deque<Work> queue;
   long done = 0, submitted = 0;
   std::unique_ptr<Graph> capture;
 
+  explicit Stream(int its_device) : device(its_device) {}
   void catch_up(long until);
 };
 
@@ -52,7 +54,7 @@ struct Runtime {
   std::map<const void*, int> shared_limits;  // of kernels that asked for more than 48 KB
   cudaError_t last = cudaSuccess, sticky = cudaSuccess;
   int device = 0, capturing = 0;
-  int open = 0;  // how many works, one in another, have device memory open
+  int open[devices] = {};  // how many works, one in another, have that device's memory open
   long launches = 0;
   void* shared = nullptr;  // of the block that runs
 };
@@ -91,22 +93,34 @@ void set_open(std::uintptr_t memory, const Region& region, bool open) {
 #endif
 }
 
-// What a stream does opens device memory to itself.
+// What a stream does opens its device's memory to itself.
 struct Opened {
-  Opened() {
-    if (runtime().open++ == 0) set_all(true);
+  const int device;
+
+  explicit Opened(int its_device) : device(its_device) {
+    if (runtime().open[device]++ == 0) set_all(true);
   }
   ~Opened() {
-    if (--runtime().open == 0) set_all(false);
+    if (--runtime().open[device] == 0) set_all(false);
   }
   Opened(const Opened&) = delete;
   Opened& operator=(const Opened&) = delete;
 
-  static void set_all(bool open) {
+  void set_all(bool open) const {
     for (const auto& [memory, region] : runtime().regions)
-      set_open(memory, region, open);
+      if (region.device == device) set_open(memory, region, open);
   }
 };
+
+// That of an address, nullptr where there is none.
+const Region* region_of(const void* memory, std::size_t bytes = 1) {
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  auto region = runtime().regions.upper_bound(address);
+  if (region == runtime().regions.begin()) return nullptr;
+  --region;
+  const std::uintptr_t end = region->first + std::max<std::size_t>(region->second.bytes, 1);
+  return address + bytes <= end ? &region->second : nullptr;
+}
 
 }  // namespace
 
@@ -117,7 +131,7 @@ void Stream::catch_up(long until) {
     queue.pop_front();
     ++done;
     const Unwatched unwatched;
-    const Opened opened;
+    const Opened opened(device);
     work();
   }
 }
@@ -125,15 +139,13 @@ void Stream::catch_up(long until) {
 namespace {
 
 void report_illegal_access(int, siginfo_t* info, void*) {
-  if (runtime().open > 0)
-    std::fprintf(stderr,
-                 "cuda (on cpu): illegal access to %p in a kernel, block (%u, %u, %u), "
-                 "thread (%u, %u, %u)\n",
-                 info->si_addr, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y,
-                 threadIdx.z);
-  else
-    std::fprintf(stderr, "cuda (on cpu): illegal access to %p by host code%s\n", info->si_addr,
-                 on_device(info->si_addr) ? ": device memory is closed to it" : "");
+  const Region* region = region_of(info->si_addr);
+  const bool in_kernel = runtime().open[0] + runtime().open[1] > 0;
+  std::fprintf(stderr, "cuda (on cpu): illegal access to %p by %s%s\n", info->si_addr,
+               in_kernel ? where().c_str() : "host code",
+               region == nullptr ? ""
+               : in_kernel       ? ": it is another device's memory"
+                                 : ": device memory is closed to it");
   std::signal(SIGSEGV, SIG_DFL);  // returns, faults again, and stops there in a debugger
 }
 
@@ -178,12 +190,8 @@ cudaError_t set_error(cudaError_t status) {
 }
 
 bool on_device(const void* memory, std::size_t bytes) {
-  const auto address = reinterpret_cast<std::uintptr_t>(memory);
-  auto region = runtime().regions.upper_bound(address);
-  if (region == runtime().regions.begin()) return false;
-  --region;
-  return address + bytes <= region->first + std::max<std::size_t>(region->second.bytes, 1) &&
-         region->second.device == runtime().device;
+  const Region* region = region_of(memory, bytes);
+  return region != nullptr && region->device == runtime().device;
 }
 
 void submit(Stream* stream, Work work) {
@@ -215,16 +223,18 @@ static int shared_memory_limit() {
   return limit;
 }
 
-bool can_launch(const Kernel& kernel) {
+bool can_launch(const Kernel& kernel, const Stream& stream) {
   const auto granted = runtime().shared_limits.find(kernel.function);
   const int shared_limit = granted == runtime().shared_limits.end() ? 48 << 10 : granted->second;
   const dim3 &grid = kernel.grid, &block = kernel.block;
   const bool good = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffff &&
-                    grid.y <= 65535 && grid.z <= 65535 && block.x * block.y * block.z > 0 &&
-                    block.x * block.y * block.z <= 1024 && block.z <= 64 &&
+                    grid.y <= 65535 && grid.z <= 65535 && block.x <= 1024 && block.y <= 1024 &&
+                    block.z <= 64 && block.x * block.y * block.z > 0 &&
+                    block.x * block.y * block.z <= 1024 &&
                     kernel.shared <= static_cast<std::size_t>(shared_limit);
   if (!good) set_error(cudaErrorInvalidConfiguration);
-  return good;
+  if (stream.device != runtime().device) set_error(cudaErrorInvalidResourceHandle);
+  return good && stream.device == runtime().device;
 }
 
 void refuse_host_pointer() {
@@ -341,6 +351,8 @@ const char* cudaGetErrorString(cudaError_t status) {
       return "invalid configuration argument";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle:
+      return "invalid resource handle";
     case cudaErrorNotReady:
       return "device not ready";
     case cudaErrorLaunchFailure:
@@ -378,7 +390,7 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   const auto address = reinterpret_cast<std::uintptr_t>(*memory);
   const Region region{bytes, mapped, runtime().device};
   runtime().regions.emplace(address, region);
-  set_open(address, region, runtime().open > 0);
+  set_open(address, region, runtime().open[region.device] > 0);
   return cudaSuccess;
 }
 
@@ -415,7 +427,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 // ---- streams and events ----
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new Stream;
+  *stream = new Stream(runtime().device);
   runtime().streams.push_back(*stream);
   return cudaSuccess;
 }
@@ -426,16 +438,17 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return cudaPeekAtLastError();
 }
 
+// A graph that waits for other streams, or that others wait for, is more than this can record.
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (stream->capture != nullptr) return set_error(cudaErrorStreamCaptureUnsupported);
   if (event->stream == nullptr) return cudaSuccess;
   submit(stream, [from = event->stream, position = event->position] { from->catch_up(position); });
   return cudaSuccess;
 }
 
+// Events may name it still: it stays.
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   stream->catch_up(stream->submitted);
-  std::erase(runtime().streams, stream);
-  delete stream;
   return cudaSuccess;
 }
 
@@ -445,6 +458,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (stream->capture != nullptr) return set_error(cudaErrorStreamCaptureUnsupported);
   submit(stream, [event] { event->time = std::chrono::steady_clock::now(); });
   event->stream = stream;
   event->position = stream->submitted;
@@ -458,11 +472,16 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  for (const Event* event : {begin, end}) {
+    if (event->stream == nullptr) return set_error(cudaErrorInvalidResourceHandle);
+    if (event->stream->done < event->position) return set_error(cudaErrorNotReady);
+  }
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - begin->time).count();
   return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  wait_for_all();
   delete event;
   return cudaSuccess;
 }
@@ -480,6 +499,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (stream->capture == nullptr) return set_error(cudaErrorInvalidValue);
   *graph = stream->capture.release();
   --runtime().capturing;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, std::nullptr_t, std::size_t* count) {
+  *count = graph->work.size();
   return cudaSuccess;
 }
 
@@ -503,6 +527,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  wait_for_all();
   delete executable;
   return cudaSuccess;
 }

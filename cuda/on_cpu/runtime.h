@@ -18,6 +18,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidDevice = 101,
+  cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
@@ -82,6 +83,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, std::nullptr_t, std::size_t* count);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
                                  unsigned long long flags = 0);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
@@ -113,7 +115,7 @@ struct Kernel {
   std::size_t shared;
   std::function<void()> thread;  // what one thread does
 };
-bool can_launch(const Kernel& kernel);
+bool can_launch(const Kernel& kernel, const Stream& stream);
 void refuse_host_pointer();
 void run(const Kernel& kernel);
 
@@ -135,7 +137,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
                     [kernel, values] { std::apply(kernel, values); }};
   if (!all)
     refuse_host_pointer();
-  else if (can_launch(work))
+  else if (can_launch(work, *stream))
     submit(stream, [work] { run(work); });
 }
 

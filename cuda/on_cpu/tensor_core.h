@@ -23,7 +23,7 @@ struct MmaOperands {
 inline void multiply(void** lanes) {
   float a[16][8], b[8][8], d[16][8];
   for (int lane = 0; lane < Block::lanes; ++lane) {
-    if (lanes[lane] == nullptr) block().fail("mma_tf32 needs all 32 lanes");
+    if (lanes[lane] == nullptr) block().fail(to_string(block().thread().waits) + " needs 32 lanes");
     const auto& in = *static_cast<MmaOperands*>(lanes[lane]);
     const int g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; ++i) {
@@ -43,16 +43,19 @@ inline void multiply(void** lanes) {
           d[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
 }
 
-// Until it arrives, what is there is not what was there.
+// Until it arrives, what is there is not what was there. The source is read for the sanitizers, so
+// that they name this line and not the wait's.
 template <typename Word>
-void start_copy(void* to, const void* from, bool valid) {
+void start_copy(void* to, const void* from, bool valid, const Site& site) {
   Thread& thread = block().thread();
   const auto addresses =
       reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from);
-  if (addresses % sizeof(Word) != 0) block().fail("cp_async: an address is not aligned");
-  Word& target = *static_cast<Word*>(to);
-  for (float& each : target.values)
+  if (addresses % sizeof(Word) != 0) block().fail(to_string(site) + ": an address is not aligned");
+  for (float& each : static_cast<Word*>(to)->values)
     each = std::bit_cast<float>(~0u);
+  if (valid)
+    for (const volatile float& each : static_cast<const Word*>(from)->values)
+      static_cast<void>(float{each});
   thread.copies.push_back({to, from, sizeof(Word), valid, thread.group});
 }
 
@@ -76,11 +79,13 @@ inline void mma_tf32(float (&d)[4], const std::uint32_t (&a)[4], const std::uint
   on_cpu::block().collective(~0u, &mine, {"mma_tf32", file, line}, on_cpu::multiply);
 }
 
-inline void cp_async16(void* to, const void* from, bool valid = true) {
-  on_cpu::start_copy<on_cpu::Word16>(to, from, valid);
+inline void cp_async16(void* to, const void* from, bool valid = true,
+                       const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  on_cpu::start_copy<on_cpu::Word16>(to, from, valid, {"cp_async16", file, line});
 }
-inline void cp_async4(void* to, const void* from, bool valid = true) {
-  on_cpu::start_copy<on_cpu::Word4>(to, from, valid);
+inline void cp_async4(void* to, const void* from, bool valid = true,
+                      const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  on_cpu::start_copy<on_cpu::Word4>(to, from, valid, {"cp_async4", file, line});
 }
 
 inline void cp_async_commit() {

@@ -56,10 +56,12 @@ inline void __syncthreads(const char* file = __builtin_FILE(), int line = __buil
 
 inline void __syncwarp(unsigned mask = ~0u, const char* file = __builtin_FILE(),
                        int line = __builtin_LINE()) {
-  chalk::cuda::on_cpu::block().collective(mask, nullptr, {"__syncwarp", file, line}, [](void**) {});
+  chalk::cuda::on_cpu::block().collective(
+      mask, nullptr, {"__syncwarp", file, line}, [](void**) {}, true);
 }
 
-// A width below 32 cuts the warp in parts that exchange among themselves.
+// A width below 32 cuts the warp in parts that exchange among themselves. A lane that asks beyond
+// its part gets its own value; only __shfl_xor_sync reaches the parts before it (PTX ISA, "shfl").
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source, int width = warpSize,
               const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
@@ -72,8 +74,8 @@ template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int bits, int width = warpSize,
                   const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   const int lane = chalk::cuda::on_cpu::block().lane(), other = lane ^ bits;
-  const bool same_part = lane / width == other / width;
-  return chalk::cuda::on_cpu::shuffle(mask, value, same_part ? other : lane,
+  const bool not_after_part = other <= (lane | (width - 1));
+  return chalk::cuda::on_cpu::shuffle(mask, value, not_after_part ? other : lane,
                                       {"__shfl_xor_sync", file, line});
 }
 

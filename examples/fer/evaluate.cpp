@@ -196,6 +196,7 @@ void evaluate(const EvaluateOptions& options) {
                              .width = network.sizes.image_size,
                              .shuffle = false,
                              .workers = options.machine.workers,
+                             .bytes = device != Device::cpu,
                              .memory_bytes = 0});  // each image is needed once
   ProgressLine progress;
   const std::optional<Evaluation> result = evaluate(*network.model, loader, device, progress);

@@ -136,7 +136,7 @@ TEST_CASE("a replay counts as a change of what the step changes") {
     captured.run();
   const Tensor saved = sum(w * w);
   captured.run();
-  check_error([&] { saved.backward(); }, {"changed"});
+  check_error([&] { saved.backward(); }, {"overwritten"});
 }
 
 TEST_CASE("what can't be recorded is an error, and the device goes on") {
