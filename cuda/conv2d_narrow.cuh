@@ -48,7 +48,8 @@ struct Narrow {
   int rows;         // in the ring
   int across;       // forward: segments of 64 pixels in a row of a tile
   int parts, each;  // blocks for an image, or a segment of it, and each one's rows, or tiles
-  int blocks, bytes;
+  int blocks;
+  Index bytes;  // of shared memory
 
   __host__ __device__ int padded_line() const { return halves * 8; }
 };
@@ -58,9 +59,9 @@ constexpr int narrow_stride = across_stride(narrow_columns);
 
 // ---- forward pass: a tile of 4 warps is two rows of 128 pixels, or four of 64 ----
 
-// Depth d = 0 .. 15 of a step lies here in the slice of weights, so that number q of lane t are the
-// depths 2 t and 2 t + 1 of the first half, then of the second: A's are read by twos, and the even
-// multiples of 6 leave no bank idle.
+// Where the slice of weights has depth d = 0 .. 15 of a step: so that lane t's are the depths 2 t
+// and 2 t + 1 of the first half and then of the second. A's it reads two at a time, and with
+// windows 6 numbers apart no two lanes meet in a bank.
 __device__ inline int narrow_slot(int d) {
   return (d / 8 * 2 + d % 2) * 4 + d % 8 / 2;
 }
@@ -252,7 +253,7 @@ inline Narrow narrow_forward_shape(const ConvShape& s) {
   shape.length = (columns - 1) * shape.step + shape.padded_line();
   shape.rows = (2 * tile_rows - 1) * s.stride + s.kernel_height;
   const int steps = (s.kernel_height * shape.halves + 1) / 2;
-  shape.bytes = (steps * tile_depth * narrow_stride + shape.rows * shape.length) * 4;
+  shape.bytes = 4 * (Index{steps} * tile_depth * narrow_stride + Index{shape.rows} * shape.length);
   return shape;
 }
 
@@ -263,7 +264,7 @@ inline Narrow narrow_weight_shape(const ConvShape& s) {
   shape.blocks = s.batch * shape.parts;
   shape.length = (chunks * tile_depth - 1) * shape.step + shape.padded_line();
   shape.rows = rows_ahead * s.stride + s.kernel_height;
-  shape.bytes = (narrow_stages * tile_depth * narrow_stride + shape.rows * shape.length) * 4;
+  shape.bytes = 4 * (narrow_stages * tile_depth * narrow_stride + Index{shape.rows} * shape.length);
   return shape;
 }
 

@@ -1,11 +1,11 @@
 // Convolution, fourth rung: the implicit matrix product of conv2d_tiled.cuh by tensor cores, in
-// TF32. Two things change. A warp multiplies tiles of 64 x 64 (tile.cuh). And the slices travel
-// from memory to shared memory in the background: while the warps multiply one of four slices, the
-// next three are on their way.
+// TF32. Two things change. A warp multiplies 64 x 64 numbers of the result at once (tile.cuh). And
+// slices travel from memory to shared memory in the background: while the warps multiply one of
+// four, the next three are on their way.
 //
-// The last row of the ladder's limits: what a block brings in per product. Slices of 128 x 64 hold
-// 12 KB for 262,144 products, those of 128 x 128, for which there must be enough channels, 16 KB
-// for twice as many.
+// What limits it is how much a block brings in: slices for 128 x 64 of the result are 12 KB for
+// 131,072 products, those for 128 x 128, where there are enough channels, 16 KB for twice as many.
+// But with 3x3 taps every number of x still comes 9 times, which conv2d_patch.cuh avoids.
 //
 // Copies are of 16 bytes where the channels of both images are multiples of 4, else of 4 bytes.
 #pragma once
