@@ -81,12 +81,15 @@ struct Depth {
     return {tap / g.horizontal.taps, tap % g.horizontal.taps, k % g.depth};
   }
 
-  __device__ void advance(const Gather& g, int by) {
+  // Returns whether that leads to another tap.
+  __device__ bool advance(const Gather& g, int by) {
     c += by;
-    while (c >= g.depth) {
+    if (c < g.depth) return false;
+    do {
       c -= g.depth;
       if (++b == g.horizontal.taps) b = 0, ++a;
-    }
+    } while (c >= g.depth);
+    return true;
   }
   __device__ bool exists(const Gather& g) const { return a < g.vertical.taps; }
   __device__ int tap(const Gather& g) const {
@@ -97,11 +100,13 @@ struct Depth {
 
 // Row m of the product: under its tap (0, 0) lies (row, column) of the image of A that begins at
 // pixel `image`.
-struct GatherRow {
+struct alignas(16) GatherRow {
   int image, row, column;
 
-  __device__ GatherRow(const Gather& g, int batch, int m) {
-    const Pixel pixel(m, g.vertical.rows, g.horizontal.rows);
+  __device__ GatherRow(const Gather& g, int batch, int m)
+      : GatherRow(g, batch, Pixel(m, g.vertical.rows, g.horizontal.rows)) {}
+
+  __device__ GatherRow(const Gather& g, int batch, const Pixel& pixel) {
     constexpr int nowhere = -(1 << 30);  // no tap moves it onto the image
     image = pixel.n * g.vertical.size * g.horizontal.size;
     row = pixel.n < batch ? g.vertical.start + pixel.h * g.vertical.row_step : nowhere;

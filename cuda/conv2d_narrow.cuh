@@ -48,7 +48,8 @@ struct Narrow {
   int rows;         // in the ring
   int across;       // forward: segments of 64 pixels in a row of a tile
   int parts, each;  // blocks for an image, or a segment of it, and each one's rows, or tiles
-  int blocks, bytes;
+  int blocks;
+  Index bytes;  // of shared memory
 
   __host__ __device__ int padded_line() const { return halves * 8; }
 };
@@ -58,9 +59,9 @@ constexpr int narrow_stride = across_stride(narrow_columns);
 
 // ---- forward pass: a tile of 4 warps is two rows of 128 pixels, or four of 64 ----
 
-// Depth d = 0 .. 15 of a step lies here in the slice of weights, so that number q of lane t are the
-// depths 2 t and 2 t + 1 of the first half, then of the second: A's are read by twos, and the even
-// multiples of 6 leave no bank idle.
+// Where the slice of weights has depth d = 0 .. 15 of a step: so that lane t's are the depths 2 t
+// and 2 t + 1 of the first half and then of the second. A's it reads two at a time, and with
+// windows 6 numbers apart no two lanes meet in a bank.
 __device__ inline int narrow_slot(int d) {
   return (d / 8 * 2 + d % 2) * 4 + d % 8 / 2;
 }
@@ -113,20 +114,24 @@ __global__ void __launch_bounds__(128)
     cp_async_wait<1>();
     __syncthreads();
     WarpTile<64, 64> sums;
+    int i = 0, d = 0;  // of the half step
     for (int step = 0; step < steps; ++step) {
       Operand<64> a, b;
+#pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const int half = 2 * step + h, i = half / shape.halves, d = half % shape.halves * 8;
-        const bool exists = half < halves;
+        const bool exists = i < s.kernel_height;
         const float* from = ring.row(first + my_row * s.stride + (exists ? i : 0)) +
                             my_column * shape.step + d + lane % 4 * 2;
         const int left = exists ? shape.line - d - lane % 4 * 2 : 0;  // depths of the row from here
+#pragma unroll
         for (int j = 0; j < a.rows_of_lane; ++j) {
           const float2 two =
               *reinterpret_cast<const float2*>(from + lane_row(lane, j) * shape.step);
           a.values[j][2 * h] = to_tf32(left > 0 ? two.x : 0);
           a.values[j][2 * h + 1] = to_tf32(left > 1 ? two.y : 0);
         }
+        d += 8;
+        if (d == shape.padded_line()) d = 0, ++i;
       }
       b.read_across(weights + step * tile_depth * narrow_stride, narrow_stride);
       sums.multiply(a, b);
@@ -167,8 +172,7 @@ __global__ void __launch_bounds__(256)
                      -s.padding * s.in};
 
   // The 16 pixels of dy, and with the first of a row the rows of x that are not there yet.
-  const auto copy_step = [&](int step) {
-    const int row = step / chunks, chunk = step % chunks;
+  const auto copy_step = [&](int stage, int row, int chunk) {
     const int last = row * s.stride + s.kernel_height;
     for (int r = row == 0 ? 0 : last - s.stride; chunk == 0 && r < last; ++r)
       ring.copy(r, s);
@@ -177,42 +181,51 @@ __global__ void __launch_bounds__(256)
       const int k = i / (narrow_columns / 4), column = i % (narrow_columns / 4) * 4;
       const int w = chunk * tile_depth + k;
       const bool valid = w < s.out_width && first_column + column < s.out;
-      cp_async16(slices + step % stages * slice + k * narrow_stride + column,
+      cp_async16(slices + stage * slice + k * narrow_stride + column,
                  valid ? from + w * s.out + first_column + column : dy, valid);
     }
   };
-  for (int step = 0; step < stages - 1; ++step) {
-    if (step < steps) copy_step(step);
+  int next_row = 0, next_chunk = 0;  // of the step that is copied next
+  const auto copy_next = [&](int step) {
+    if (step < steps) copy_step(step % stages, next_row, next_chunk);
+    if (++next_chunk == chunks) next_chunk = 0, ++next_row;
     cp_async_commit();
-  }
+  };
+  for (int step = 0; step < stages - 1; ++step)
+    copy_next(step);
   const int lane = lane_of_warp(), rows = s.kernel_height * shape.line;
   const int warp_row = threadIdx.x / 32 * 32;
   WarpTile<32, 64> sums;
+  const float* from[4];  // what the lane's rows read of the present row of dy
+  int row = 0, chunk = 0;
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<stages - 2>();
     __syncthreads();
-    if (step + stages - 1 < steps) copy_step(step + stages - 1);
-    cp_async_commit();
+    copy_next(step + stages - 1);
     Operand<32> a;
+#pragma unroll
     for (int j = 0; j < a.rows_of_lane; ++j) {
-      const int row = min(warp_row + lane_row(lane, j), rows - 1), i = row / shape.line;
-      const float* from = ring.row(step / chunks * s.stride + i) + row % shape.line;
+      const int my_row = min(warp_row + lane_row(lane, j), rows - 1);
+      if (chunk == 0)
+        from[j] = ring.row(row * s.stride + my_row / shape.line) + my_row % shape.line;
+#pragma unroll
       for (int q = 0; q < 4; ++q) {
-        const int w = step % chunks * tile_depth + 4 * q + lane % 4;
-        a.values[j][q] = to_tf32(w < s.out_width ? from[w * shape.step] : 0);
+        const int w = chunk * tile_depth + 4 * q + lane % 4;
+        a.values[j][q] = to_tf32(w < s.out_width ? from[j][w * shape.step] : 0);
       }
     }
+    if (++chunk == chunks) chunk = 0, ++row;
     Operand<64> b;
     b.read_across(slices + step % stages * slice, narrow_stride);
     sums.multiply(a, b);
   }
   float* to = sums_of_pieces + static_cast<std::size_t>(blockIdx.x) * rows * s.out;
   for (int j = 0; j < sums.rows_of_lane; ++j) {
-    const int row = warp_row + lane_row(lane, j);
+    const int my_row = warp_row + lane_row(lane, j);
     for (int q = 0; q < sums.runs_of_lane; ++q) {
       const int column = first_column + lane_column(lane, q);
-      if (row < rows && column < s.out)
-        *reinterpret_cast<float4*>(to + row * s.out + column) = sums.run(j, q);
+      if (my_row < rows && column < s.out)
+        *reinterpret_cast<float4*>(to + my_row * s.out + column) = sums.run(j, q);
     }
   }
 }
@@ -240,7 +253,7 @@ inline Narrow narrow_forward_shape(const ConvShape& s) {
   shape.length = (columns - 1) * shape.step + shape.padded_line();
   shape.rows = (2 * tile_rows - 1) * s.stride + s.kernel_height;
   const int steps = (s.kernel_height * shape.halves + 1) / 2;
-  shape.bytes = (steps * tile_depth * narrow_stride + shape.rows * shape.length) * 4;
+  shape.bytes = 4 * (Index{steps} * tile_depth * narrow_stride + Index{shape.rows} * shape.length);
   return shape;
 }
 
@@ -251,7 +264,7 @@ inline Narrow narrow_weight_shape(const ConvShape& s) {
   shape.blocks = s.batch * shape.parts;
   shape.length = (chunks * tile_depth - 1) * shape.step + shape.padded_line();
   shape.rows = rows_ahead * s.stride + s.kernel_height;
-  shape.bytes = (narrow_stages * tile_depth * narrow_stride + shape.rows * shape.length) * 4;
+  shape.bytes = 4 * (narrow_stages * tile_depth * narrow_stride + Index{shape.rows} * shape.length);
   return shape;
 }
 

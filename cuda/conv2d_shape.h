@@ -41,6 +41,11 @@ struct Pixel {
 
   __device__ Pixel(int index, int height, int width)
       : n(index / width / height), h(index / width % height), w(index % width) {}
+
+  __device__ void advance(int pixels, int height, int width) {
+    for (w += pixels; w >= width; w -= width)
+      if (++h == height) h = 0, ++n;
+  }
 };
 
 // 0 <= i < size

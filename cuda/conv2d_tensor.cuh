@@ -1,11 +1,11 @@
 // Convolution, fourth rung: the implicit matrix product of conv2d_tiled.cuh by tensor cores, in
-// TF32. Two things change. A warp multiplies tiles of 64 x 64 (tile.cuh). And the slices travel
-// from memory to shared memory in the background: while the warps multiply one of four slices, the
-// next three are on their way.
+// TF32. Two things change. A warp multiplies 64 x 64 numbers of the result at once (tile.cuh). And
+// slices travel from memory to shared memory in the background: while the warps multiply one of
+// four, the next three are on their way.
 //
-// The last row of the ladder's limits: what a block brings in per product. Slices of 128 x 64 hold
-// 12 KB for 262,144 products, those of 128 x 128, for which there must be enough channels, 16 KB
-// for twice as many.
+// What limits it is how much a block brings in: slices for 128 x 64 of the result are 12 KB for
+// 131,072 products, those for 128 x 128, where there are enough channels, 16 KB for twice as many.
+// But with 3x3 taps every number of x still comes 9 times, which conv2d_patch.cuh avoids.
 //
 // Copies are of 16 bytes where the channels of both images are multiples of 4, else of 4 bytes.
 #pragma once
@@ -51,8 +51,9 @@ struct TensorBlock {
 
 // ---- forward pass and input gradient ----
 
-// Slices of A lie along the depth, as the channels of A do in memory; those of the weight too in
-// the input gradient, in the forward pass across it.
+// What a thread copies. Slices of A lie along the depth, as the channels of A do in memory; those
+// of the weight too in the input gradient, in the forward pass across it. All copies of a thread
+// have the same depth, so where the tap stays, the rows of A need not be looked up again.
 template <int across, int vector, bool backward>
 struct TensorGather : TensorBlock<across, vector> {
   using Block = TensorBlock<across, vector>;
@@ -62,42 +63,95 @@ struct TensorGather : TensorBlock<across, vector> {
   static constexpr std::size_t shared_bytes =
       tensor_stages * (a_slice + b_slice) * sizeof(float) + Block::rows * sizeof(GatherRow);
 
-  // Copies the slice of A at this depth, which is the thread's own.
-  static __device__ void copy_a(const Gather& g, const GatherRow* rows, const Depth& depth,
-                                const float* a, float* slice) {
-    constexpr int together = tile_depth / vector;
-    const int place = threadIdx.x % together * vector;
-    for (int row = threadIdx.x / together; row < Block::rows; row += Block::threads / together) {
-      const int pixel = rows[row].pixel(g, depth);
-      const float* from = pixel < 0 ? a : a + pixel * g.depth + depth.c;
-      Block::copy(slice + row * along_stride + place, from, pixel >= 0);
+  // Along: copies for a row, and the rows that the block copies at once. Across: for a depth.
+  static constexpr int along = tile_depth / vector, rows_at_once = Block::threads / along;
+  static constexpr int across_columns = Block::columns / vector;
+  static constexpr int depths_at_once = Block::threads / across_columns;
+  static constexpr int known_rows = vector == 4 ? Block::rows / rows_at_once : 1;
+
+  const Gather& g;
+  const GatherRow* table;
+  const float *a, *weight;
+  int first_column, my_row, my_place;
+  Depth depth;
+  int a_at[known_rows];  // the pixels that lie under the tap, -1 for none
+  int b_at, b_left;      // the weights, and how many depths there are from here
+
+  __device__ TensorGather(const Gather& gather, const GatherRow* gather_rows, const float* a_,
+                          const float* weight_)
+      : g(gather),
+        table(gather_rows),
+        a(a_),
+        weight(weight_),
+        first_column(blockIdx.y * Block::columns),
+        my_row(threadIdx.x / along),
+        my_place(threadIdx.x % along * vector) {
+    depth.advance(g, my_place);
+    if constexpr (!backward) {
+      const int k = threadIdx.x / across_columns;
+      b_at = k * g.columns + first_column + threadIdx.x % across_columns * vector;
+      b_left = g.products() - k;
+    }
+    look_up();
+  }
+
+  __device__ int pixel_at(int i) const {
+    const int pixel = table[my_row + i * rows_at_once].pixel(g, depth);
+    return pixel < 0 ? -1 : pixel * g.depth;
+  }
+
+  __device__ void look_up() {
+    if constexpr (vector == 4) {
+#pragma unroll
+      for (int i = 0; i < known_rows; ++i)
+        a_at[i] = pixel_at(i);
+    }
+    if constexpr (backward) b_at = (depth.tap(g) * g.columns + first_column + my_row) * g.depth;
+  }
+
+  // Starts the copies of the next slices.
+  __device__ void copy(float* a_to, float* b_to) {
+    copy_a(a_to);
+    if constexpr (backward)
+      copy_b_along(b_to);
+    else
+      copy_b_across(b_to);
+    if (depth.advance(g, tile_depth)) look_up();
+  }
+
+  __device__ void copy_a(float* to) const {
+#pragma unroll
+    for (int i = 0; i < Block::rows / rows_at_once; ++i) {
+      const int at = vector == 4 ? a_at[i % known_rows] : pixel_at(i);
+      Block::copy(to + (my_row + i * rows_at_once) * along_stride + my_place,
+                  a + (at < 0 ? 0 : at + depth.c), at >= 0);
     }
   }
 
   // W[tap, column, depth]
-  static __device__ void copy_b_along(const Gather& g, const Depth& depth, int first_column,
-                                      const float* weight, float* slice) {
-    constexpr int together = tile_depth / vector;
-    const int place = threadIdx.x % together * vector;
+  __device__ void copy_b_along(float* to) const {
     const bool exists = depth.exists(g);
-    const float* tap = weight + depth.tap(g) * g.columns * g.depth + depth.c;
-    for (int i = threadIdx.x / together; i < Block::columns; i += Block::threads / together) {
-      const bool valid = exists && first_column + i < g.columns;
-      const float* from = valid ? tap + (first_column + i) * g.depth : weight;
-      Block::copy(slice + i * along_stride + place, from, valid);
+#pragma unroll
+    for (int i = 0; i < Block::columns / rows_at_once; ++i) {
+      const int column = my_row + i * rows_at_once;
+      const bool valid = exists && first_column + column < g.columns;
+      const int at = b_at + i * rows_at_once * g.depth + depth.c;
+      Block::copy(to + column * along_stride + my_place, weight + (valid ? at : 0), valid);
     }
   }
 
   // W[depth, column]: all taps, in their order.
-  static __device__ void copy_b_across(const Gather& g, int first_depth, int first_column,
-                                       const float* weight, float* slice) {
-    constexpr int together = Block::columns / vector;
-    for (int i = threadIdx.x; i < tile_depth * together; i += Block::threads) {
-      const int k = i / together, place = i % together * vector;
-      const bool valid = first_depth + k < g.products() && first_column + place < g.columns;
-      const int at = (first_depth + k) * g.columns + first_column + place;
-      Block::copy(slice + across_slot(k) * b_stride + place, valid ? weight + at : weight, valid);
+  __device__ void copy_b_across(float* to) {
+    const int k = threadIdx.x / across_columns, place = threadIdx.x % across_columns * vector;
+#pragma unroll
+    for (int i = 0; i < tile_depth / depths_at_once; ++i) {
+      const bool valid = i * depths_at_once < b_left && first_column + place < g.columns;
+      const int at = b_at + i * depths_at_once * g.columns;
+      Block::copy(to + across_slot(k + i * depths_at_once) * b_stride + place,
+                  weight + (valid ? at : 0), valid);
     }
+    b_at += tile_depth * g.columns;
+    b_left -= tile_depth;
   }
 };
 
@@ -110,25 +164,16 @@ __global__ void __launch_bounds__(64 * across)
   float* b_slices = a_slices + tensor_stages * Block::a_slice;
   GatherRow* rows = reinterpret_cast<GatherRow*>(b_slices + tensor_stages * Block::b_slice);
   const Gather g = gather_of<backward>(s, blockIdx.z);
-  const int first_row = blockIdx.x * Block::rows, first_column = blockIdx.y * Block::columns;
+  const int first_row = blockIdx.x * Block::rows;
   for (int i = threadIdx.x; i < Block::rows; i += Block::threads)
     rows[i] = GatherRow(g, s.batch, first_row + i);
   __syncthreads();
 
-  Depth depth;  // of the slice that is copied next
-  depth.advance(g, threadIdx.x % (tile_depth / vector) * vector);
+  Block copies(g, rows, a, weight);
   const auto copy_slice = [&](int step) {
     const int stage = step % tensor_stages;
-    float* b_slice = b_slices + stage * Block::b_slice;
-    Block::copy_a(g, rows, depth, a, a_slices + stage * Block::a_slice);
-    if constexpr (backward) {
-      Block::copy_b_along(g, depth, first_column, weight, b_slice);
-    } else {
-      Block::copy_b_across(g, step * tile_depth, first_column, weight, b_slice);
-    }
-    depth.advance(g, tile_depth);
+    copies.copy(a_slices + stage * Block::a_slice, b_slices + stage * Block::b_slice);
   };
-
   const int steps = (g.products() + tile_depth - 1) / tile_depth;
   for (int step = 0; step < tensor_stages - 1; ++step) {
     if (step < steps) copy_slice(step);
@@ -156,48 +201,71 @@ __global__ void __launch_bounds__(64 * across)
     if (m >= g.rows(s.batch)) continue;
     float* to = c + target_pixel(g, m) * g.columns;
     for (int q = 0; q < sums.runs_of_lane; ++q)
-      Block::store(sums, j, q, first_column, g.columns, to);
+      Block::store(sums, j, q, copies.first_column, g.columns, to);
   }
 }
 
 // ---- weight gradient ----
 
-// dweight[(i, j, c), o] = sum over output pixels of x[pixel under (i, j), c] dy[pixel, o]: the
-// depth of this product is the pixels, and slices of both lie across it.
+// dweight[(i, j, c), o] = sum over output pixels of x[pixel under (i, j), c] dy[pixel, o]: its rows
+// are the forward pass's depths and its depths the forward pass's rows, here the windows. Slices of
+// both operands lie across the depth. What a thread copies belongs to the same rows all along.
 template <int across, int vector>
 struct TensorWeight : TensorBlock<across, vector> {
   using Block = TensorBlock<across, vector>;
   static constexpr int a_stride = across_stride(Block::rows);
   static constexpr int b_stride = across_stride(Block::columns);
   static constexpr int a_slice = tile_depth * a_stride, b_slice = tile_depth * b_stride;
-
   static constexpr int windows = tensor_stages * tile_depth;
   static constexpr std::size_t shared_bytes =
       tensor_stages * (a_slice + b_slice) * sizeof(float) + windows * sizeof(GatherRow);
 
-  static __device__ void copy_a(const Gather& g, const GatherRow* windows_of_slice, int first_row,
-                                const float* x, float* slice) {
-    constexpr int together = Block::rows / vector;  // copies for one pixel
-    constexpr int at_once = together < Block::threads ? together : Block::threads;
-    for (int part = threadIdx.x % at_once; part < together; part += at_once) {
-      const Depth tap = Depth::of(g, first_row + part * vector);
-      for (int k = threadIdx.x / at_once; k < tile_depth; k += Block::threads / at_once) {
-        const int pixel = windows_of_slice[k].pixel(g, tap);
-        const float* from = pixel < 0 ? x : x + pixel * g.depth + tap.c;
-        Block::copy(slice + k * a_stride + part * vector, from, pixel >= 0);
-      }
-    }
+  // Copies for a pixel, those that the block does at once, and for how many pixels that is.
+  static constexpr int a_copies = Block::rows / vector, b_copies = Block::columns / vector;
+  static constexpr int a_at_once = a_copies < Block::threads ? a_copies : Block::threads;
+  static constexpr int a_pixels = Block::threads / a_at_once;
+  static constexpr int b_pixels = Block::threads / b_copies;
+  static constexpr int known_taps = a_copies / a_at_once;
+
+  const Gather& g;
+  const float *x, *dy;
+  Depth taps[known_taps];
+  int b_at, b_left, b_place;  // dy's numbers, how many pixels there are from here, where they go
+  bool b_exists;
+
+  __device__ TensorWeight(const Gather& gather, int first, int end, const float* x_,
+                          const float* dy_)
+      : g(gather), x(x_), dy(dy_) {
+    for (int i = 0; i < known_taps; ++i)
+      taps[i] = Depth::of(
+          g, blockIdx.x * Block::rows + (threadIdx.x % a_at_once + i * a_at_once) * vector);
+    const int k = threadIdx.x / b_copies, column = threadIdx.x % b_copies * vector;
+    const int o = blockIdx.y * Block::columns + column;
+    b_at = (first + k) * g.columns + o;
+    b_left = end - first - k;
+    b_place = k * b_stride + column;
+    b_exists = o < g.columns;
   }
 
-  static __device__ void copy_b(int out, int first, int end, int first_column, const float* dy,
-                                float* slice) {
-    constexpr int together = Block::columns / vector;
-    for (int i = threadIdx.x; i < tile_depth * together; i += Block::threads) {
-      const int k = i / together, place = i % together * vector;
-      const bool valid = first + k < end && first_column + place < out;
-      const float* from = valid ? dy + (first + k) * out + first_column + place : dy;
-      Block::copy(slice + k * b_stride + place, from, valid);
+  // Starts the copies of the next slices, which belong to these windows.
+  __device__ void copy(const GatherRow* windows_of_slice, float* a_to, float* b_to) {
+    const int k = threadIdx.x / a_at_once, place = threadIdx.x % a_at_once * vector;
+#pragma unroll
+    for (int p = 0; p < tile_depth; p += a_pixels) {
+#pragma unroll
+      for (int i = 0; i < known_taps; ++i) {
+        const int pixel = windows_of_slice[k + p].pixel(g, taps[i]);
+        Block::copy(a_to + (k + p) * a_stride + place + i * a_at_once * vector,
+                    x + (pixel < 0 ? 0 : pixel * g.depth + taps[i].c), pixel >= 0);
+      }
     }
+#pragma unroll
+    for (int p = 0; p < tile_depth; p += b_pixels) {
+      const bool valid = p < b_left && b_exists;
+      Block::copy(b_to + b_place + p * b_stride, dy + (valid ? b_at + p * g.columns : 0), valid);
+    }
+    b_at += tile_depth * g.columns;
+    b_left -= tile_depth;
   }
 };
 
@@ -211,19 +279,19 @@ __global__ void __launch_bounds__(64 * across)
   float* b_slices = a_slices + tensor_stages * Block::a_slice;
   GatherRow* windows = reinterpret_cast<GatherRow*>(b_slices + tensor_stages * Block::b_slice);
   const Gather g = gather_of<false>(s, 0);
-  const int first_row = blockIdx.x * Block::rows, first_column = blockIdx.y * Block::columns;
   const int first = blockIdx.z * pieces.steps * tile_depth;
   const int end = min(first + pieces.steps * tile_depth, s.outputs());
   const int steps = (end - first + tile_depth - 1) / tile_depth;
   for (int i = threadIdx.x; i < Block::windows; i += Block::threads)
     windows[i] = GatherRow(g, s.batch, first + i);
+  Pixel next(first + Block::windows + threadIdx.x % tile_depth, s.out_height, s.out_width);
   __syncthreads();
 
+  Block copies(g, first, end, x, dy);
   const auto copy_slice = [&](int step) {
     const int stage = step % tensor_stages;
-    Block::copy_a(g, windows + stage * tile_depth, first_row, x, a_slices + stage * Block::a_slice);
-    Block::copy_b(s.out, first + step * tile_depth, end, first_column, dy,
-                  b_slices + stage * Block::b_slice);
+    copies.copy(windows + stage * tile_depth, a_slices + stage * Block::a_slice,
+                b_slices + stage * Block::b_slice);
   };
   for (int step = 0; step < tensor_stages - 1; ++step) {
     if (step < steps) copy_slice(step);
@@ -237,8 +305,8 @@ __global__ void __launch_bounds__(64 * across)
     cp_async_commit();
     const int stage = step % tensor_stages;
     if (threadIdx.x < tile_depth) {  // the windows of this slice are no longer needed
-      const int m = first + (step + tensor_stages) * tile_depth + threadIdx.x;
-      windows[stage * tile_depth + threadIdx.x] = GatherRow(g, s.batch, m);
+      windows[stage * tile_depth + threadIdx.x] = GatherRow(g, s.batch, next);
+      next.advance(tile_depth, s.out_height, s.out_width);
     }
     Operand<64> a_part, b_part;
     a_part.read_across(a_slices + stage * Block::a_slice + Block::warp_row(), Block::a_stride);
@@ -248,10 +316,10 @@ __global__ void __launch_bounds__(64 * across)
 
   float* to = sums_of_pieces + static_cast<std::size_t>(blockIdx.z) * s.weights();
   for (int j = 0; j < sums.rows_of_lane; ++j) {
-    const int row = first_row + Block::warp_row() + lane_row(lane_of_warp(), j);
+    const int row = blockIdx.x * Block::rows + Block::warp_row() + lane_row(lane_of_warp(), j);
     if (row >= s.taps() * s.in) continue;
     for (int q = 0; q < sums.runs_of_lane; ++q)
-      Block::store(sums, j, q, first_column, s.out, to + row * s.out);
+      Block::store(sums, j, q, blockIdx.y * Block::columns, s.out, to + row * s.out);
   }
 }
 
