@@ -6,9 +6,18 @@ function(emulated_program name source backend)
   add_executable(${name} ${file} ${ARGN})
   get_target_property(options ${backend} COMPILE_OPTIONS)
   target_compile_options(${name} PRIVATE ${options})
-  target_link_libraries(${name} PRIVATE ${backend} chalk doctest::doctest)
+  # Whole: of the framework's two answers for CUDA, no_cuda.cpp must not come first.
+  target_link_libraries(${name} PRIVATE $<LINK_LIBRARY:WHOLE_ARCHIVE,${backend}> chalk
+                                        doctest::doctest)
   add_dependencies(chalk_tests ${name})
 endfunction()
+
+# What docs/cuda_without_gpu.md walks through, and the walk; a debugger sees everything at -O0.
+emulated_program(matmul_walk matmul_walk.cu chalk_cuda_on_cpu)
+target_compile_options(matmul_walk PRIVATE -O0 -g3)
+add_test(NAME matmul_walk
+         COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/walk.sh $<TARGET_FILE:matmul_walk>)
+set_property(TEST matmul_walk PROPERTY SKIP_RETURN_CODE 77)
 
 add_library(doctest_main OBJECT tests/main.cpp)
 target_link_libraries(doctest_main PRIVATE doctest::doctest)
@@ -27,3 +36,8 @@ add_test(NAME planted
          COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/planted/planted.sh
                  $<TARGET_FILE:planted_on_cpu> $<TARGET_FILE:planted_on_cpu_asan>
                  $<TARGET_FILE:planted_on_cpu_tsan>)
+
+find_program(NVCC nvcc HINTS /usr/local/cuda/bin)
+if(NVCC)
+  add_test(NAME cuda_resources COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/resources.sh ${NVCC})
+endif()
