@@ -6,9 +6,7 @@ function(emulated_program name source backend)
   add_executable(${name} ${file} ${ARGN})
   get_target_property(options ${backend} COMPILE_OPTIONS)
   target_compile_options(${name} PRIVATE ${options})
-  # Whole: of the framework's two answers for CUDA, no_cuda.cpp must not come first.
-  target_link_libraries(${name} PRIVATE $<LINK_LIBRARY:WHOLE_ARCHIVE,${backend}> chalk
-                                        doctest::doctest)
+  target_link_libraries(${name} PRIVATE ${backend} doctest::doctest)
   add_dependencies(chalk_tests ${name})
 endfunction()
 
@@ -37,6 +35,15 @@ add_test(NAME planted
                  $<TARGET_FILE:planted_on_cpu> $<TARGET_FILE:planted_on_cpu_asan>
                  $<TARGET_FILE:planted_on_cpu_tsan>)
 
+# By nvcc: the same of a GPU, and whether kernels spill registers.
+if(TARGET chalk_cuda)
+  add_executable(language_on_gpu tests/cuda/language_test.cu $<TARGET_OBJECTS:doctest_main>)
+  target_link_libraries(language_on_gpu PRIVATE chalk_cuda doctest::doctest)
+  add_dependencies(chalk_tests language_on_gpu)
+  if(NOT no_gpu)
+    add_test(NAME language_on_gpu COMMAND language_on_gpu --minimal)
+  endif()
+endif()
 find_program(NVCC nvcc HINTS /usr/local/cuda/bin)
 if(NVCC)
   add_test(NAME cuda_resources COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/resources.sh ${NVCC})
