@@ -14,6 +14,7 @@ usage() {
 }
 export -f usage
 
+# shellcheck disable=SC2016  # $0 is the inner shell's
 # "registers shared-memory spilled-bytes architecture kernel" for each kernel.
 table=$(find cuda -maxdepth 1 -name '*.cu' -print0 | xargs -0 -n 1 -P "$(nproc)" bash -c 'usage "$0"' |
   awk '
