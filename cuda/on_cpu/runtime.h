@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <functional>
-#include <tuple>
 #include <type_traits>
 
 #include "cuda/on_cpu/block.h"
@@ -124,17 +123,16 @@ void run(const Kernel& kernel);
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
             cudaStream_t stream, const Arguments&... arguments) {
-  const std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
   const auto is_device_memory = [](const auto& value) {
     if constexpr (std::is_pointer_v<std::decay_t<decltype(value)>>)
       return value == nullptr || on_device(value);
     else
       return true;
   };
-  const bool all =
-      std::apply([&](const auto&... each) { return (is_device_memory(each) && ...); }, values);
-  const Kernel work{reinterpret_cast<const void*>(kernel), grid, block, shared,
-                    [kernel, values] { std::apply(kernel, values); }};
+  const bool all = (is_device_memory(static_cast<Parameters>(arguments)) && ...);
+  const Kernel work{
+      reinterpret_cast<const void*>(kernel), grid, block, shared,
+      [kernel, ... values = static_cast<Parameters>(arguments)] { kernel(values...); }};
   if (!all)
     refuse_host_pointer();
   else if (can_launch(work, *stream))

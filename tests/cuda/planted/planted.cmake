@@ -6,13 +6,18 @@ function(emulated_program name source backend)
   add_executable(${name} ${file} ${ARGN})
   get_target_property(options ${backend} COMPILE_OPTIONS)
   target_compile_options(${name} PRIVATE ${options})
-  target_link_libraries(${name} PRIVATE ${backend} chalk doctest::doctest)
+  target_link_libraries(${name} PRIVATE ${backend} doctest::doctest)
   add_dependencies(chalk_tests ${name})
 endfunction()
 
+# In a build that is sanitized or runs elsewhere as a whole, without further sanitizers and debugger.
+set(BUILDS on_cpu)
+if(NOT CHALK_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
+  list(APPEND BUILDS on_cpu_asan on_cpu_tsan)
+endif()
 add_library(doctest_main OBJECT tests/main.cpp)
 target_link_libraries(doctest_main PRIVATE doctest::doctest)
-foreach(build on_cpu on_cpu_asan on_cpu_tsan)
+foreach(build ${BUILDS})
   foreach(subject language emulator)
     emulated_program(${subject}_${build} ${subject}_test.cu chalk_cuda_${build}
                      $<TARGET_OBJECTS:doctest_main>)
@@ -23,7 +28,30 @@ foreach(build on_cpu on_cpu_asan on_cpu_tsan)
   endforeach()
   emulated_program(planted_${build} planted/planted.cu chalk_cuda_${build})
 endforeach()
-add_test(NAME planted
-         COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/planted/planted.sh
-                 $<TARGET_FILE:planted_on_cpu> $<TARGET_FILE:planted_on_cpu_asan>
-                 $<TARGET_FILE:planted_on_cpu_tsan>)
+# What docs/cuda_without_gpu.md walks through; a debugger sees everything at -O0.
+emulated_program(matmul_walk matmul_walk.cu chalk_cuda_on_cpu)
+target_compile_options(matmul_walk PRIVATE -O0 -g3)
+if(TARGET planted_on_cpu_tsan)
+  add_test(NAME planted
+           COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/planted/planted.sh
+                   $<TARGET_FILE:planted_on_cpu> $<TARGET_FILE:planted_on_cpu_asan>
+                   $<TARGET_FILE:planted_on_cpu_tsan>)
+  add_test(NAME matmul_walk
+           COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/walk.sh $<TARGET_FILE:matmul_walk>)
+  set_property(TEST matmul_walk PROPERTY SKIP_RETURN_CODE 77)
+endif()
+
+# By nvcc: the same of a GPU, and whether kernels spill registers.
+if(TARGET chalk_cuda)
+  add_executable(language_on_gpu tests/cuda/language_test.cu $<TARGET_OBJECTS:doctest_main>)
+  target_link_libraries(language_on_gpu PRIVATE chalk_cuda doctest::doctest)
+  add_dependencies(chalk_tests language_on_gpu)
+  if(NOT no_gpu)
+    add_test(NAME language_on_gpu COMMAND language_on_gpu --minimal)
+  endif()
+endif()
+find_program(NVCC nvcc HINTS /usr/local/cuda/bin)
+if(NVCC)
+  add_test(NAME cuda_resources CONFIGURATIONS long  # compiles all kernels: minutes
+           COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/resources.sh ${NVCC})
+endif()

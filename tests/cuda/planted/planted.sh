@@ -64,6 +64,11 @@ noticed unwritten plain EMU_DEFER=0 "wrong values: element 7 is" "nan, not 8"
 noticed other_device plain EMU_DEFER=0 "by block (0, 0, 0), thread (0, 0, 0): it is another device's memory"
 noticed other_device asan EMU_DEFER=0 "AddressSanitizer: use-after-poison" "$(marked device)"
 
+# The reports in the documentation name lines that exist.
+for mark in return divergent 'divergent, here first' barrier tail misaligned copy; do
+  grep -qF "$(marked "$mark")" docs/cuda_without_gpu.md || fail "docs: no $(marked "$mark") ($mark)"
+done
+
 names=$("${program[plain]}" 2>&1 | tail -n +2)
 for name in $names; do
   for setting in "plain forward" "plain reverse" "plain shuffle" "asan reverse" "tsan shuffle"; do
