@@ -13,7 +13,7 @@ endfunction()
 add_library(doctest_main OBJECT tests/main.cpp)
 target_link_libraries(doctest_main PRIVATE doctest::doctest)
 foreach(build on_cpu on_cpu_asan on_cpu_tsan)
-  foreach(subject language emulator)
+  foreach(subject language fragment emulator)
     emulated_program(${subject}_${build} ${subject}_test.cu chalk_cuda_${build}
                      $<TARGET_OBJECTS:doctest_main>)
     foreach(order forward shuffle)
@@ -23,6 +23,13 @@ foreach(build on_cpu on_cpu_asan on_cpu_tsan)
   endforeach()
   emulated_program(planted_${build} planted/planted.cu chalk_cuda_${build})
 endforeach()
+# The same tests of the language on a GPU: whether the hardware is as the emulator has it.
+if(TARGET chalk_cuda)
+  add_executable(cuda_language_tests EXCLUDE_FROM_ALL tests/cuda/language_test.cu
+                                                      tests/cuda/fragment_test.cu
+                                                      $<TARGET_OBJECTS:doctest_main>)
+  target_link_libraries(cuda_language_tests PRIVATE chalk_cuda doctest::doctest)
+endif()
 add_test(NAME planted
          COMMAND ${CMAKE_SOURCE_DIR}/tests/cuda/planted/planted.sh
                  $<TARGET_FILE:planted_on_cpu> $<TARGET_FILE:planted_on_cpu_asan>
