@@ -333,7 +333,7 @@ def main():
         compare_networks(options, rates)
     if 'kernels' in parts:
         kernel_table(chalk, options.batch[0], options.size, rates, options.rungs)
-        matmul_table(chalk, [64] if options.try_it else [256, 1024, 4096, 8192])
+        matmul_table(chalk, [64] if options.try_it else [256, 1024, 4096])
     if 'losses' in parts:
         compare_losses(chalk, options.batch[0], options.size, options.steps)
     chalk.close()

@@ -18,7 +18,7 @@ endif()
 add_library(doctest_main OBJECT tests/main.cpp)
 target_link_libraries(doctest_main PRIVATE doctest::doctest)
 foreach(build ${BUILDS})
-  foreach(subject language emulator)
+  foreach(subject language fragment emulator)
     emulated_program(${subject}_${build} ${subject}_test.cu chalk_cuda_${build}
                      $<TARGET_OBJECTS:doctest_main>)
     foreach(order forward shuffle)
@@ -41,13 +41,14 @@ if(TARGET planted_on_cpu_tsan)
   set_property(TEST matmul_walk PROPERTY SKIP_RETURN_CODE 77)
 endif()
 
-# By nvcc: the same of a GPU, and whether kernels spill registers.
+# By nvcc: whether the hardware is as the emulator has it, and whether kernels spill registers.
 if(TARGET chalk_cuda)
-  add_executable(language_on_gpu tests/cuda/language_test.cu $<TARGET_OBJECTS:doctest_main>)
-  target_link_libraries(language_on_gpu PRIVATE chalk_cuda doctest::doctest)
-  add_dependencies(chalk_tests language_on_gpu)
+  add_executable(cuda_language_tests tests/cuda/language_test.cu tests/cuda/fragment_test.cu
+                                     $<TARGET_OBJECTS:doctest_main>)
+  target_link_libraries(cuda_language_tests PRIVATE chalk_cuda doctest::doctest)
+  add_dependencies(chalk_tests cuda_language_tests)
   if(NOT no_gpu)
-    add_test(NAME language_on_gpu COMMAND language_on_gpu --minimal)
+    add_test(NAME on_gpu_language COMMAND cuda_language_tests --minimal)
   endif()
 endif()
 find_program(NVCC nvcc HINTS /usr/local/cuda/bin)
