@@ -54,7 +54,7 @@ elseif(with_cuda)
   endif()
   add_library(chalk_cuda OBJECT ${CUDA_SOURCES} cuda/name.cu)
   target_link_libraries(chalk_cuda PUBLIC chalk CUDA::cudart_static CUDA::cublas)
-  target_compile_options(chalk_cuda PRIVATE
+  target_compile_options(chalk_cuda PUBLIC
                          $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>
                          $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>
                          $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
