@@ -40,12 +40,12 @@ class JsonSide(Side):
                 self.process.stdin.flush()
             except BrokenPipeError:
                 pass
-            line = self.process.stdout.readline()
-            if line.startswith('{'):
-                answer = json.loads(line)
-                self.unavailable = answer.get('unavailable')
-                return answer
-            self.unavailable = line.strip() or 'the process ended'
+            for line in self.process.stdout:
+                if line.startswith('{'):  # else it is what a library says
+                    answer = json.loads(line)
+                    self.unavailable = answer.get('unavailable')
+                    return answer
+            self.unavailable = 'the process ended'
         return {'unavailable': self.unavailable}
 
 
@@ -212,6 +212,15 @@ def compare(sides, batch, size, rounds, rates):
                         number(answer, 'memory_mb', '{:.0f}'), number(answer, 'result', '{:.6f}'))
 
 
+def count_kernels(sides, batch, size):
+    """PyTorch's, when all times are taken; chalk's stand beside its times."""
+    print('\nkernels and copies of one step: training, evaluation')
+    for side in sides:
+        train, evaluate = (side.run('count', what, batch, size) for what in ('train', 'evaluate'))
+        show_answer(side.name, {**train, **evaluate}, number(train, 'launches', '{:.0f}'),
+                    number(evaluate, 'launches', '{:.0f}'))
+
+
 def kernel_table(chalk, batch, size, rates, rungs):
     print(f'\nkernels, batch {batch} x {size} x {size}: of one call')
     print(f'{"":40s}' + ''.join(f' {title:>11s}' for title in (
@@ -276,9 +285,11 @@ def compare_networks(options, rates):
                 sides.append(chalk_side(options, f'chalk, {rung}', CHALK_CUDA_CONV=rung))
             sides.append(chalk_side(options, 'chalk, nothing fused', CHALK_FUSED='0'))
             sides.append(chalk_side(options, 'chalk, without TF32', CHALK_TF32='0'))
-        if options.torch:
-            sides += torch_sides(options)
+        others = torch_sides(options) if options.torch else []
+        sides += others
         compare(sides, batch, options.size, options.rounds, rates)
+        if number_of_size == 0 and others:
+            count_kernels(others, batch, options.size)
         for side in sides:
             side.close()
 
