@@ -22,13 +22,16 @@ export GOMP_SPINCOUNT=1000
 
 if [ -z "$trying" ]; then
   benchmark=$build/cuda_benchmark tests=$build/cuda_tests
-  language=("$build/cuda_language_tests") subjects='*'
+  language=("$build/cuda_language_tests") sources='*/tests/cuda/*,*/operations_test.cpp'
+  sources+=',*/fused_operations_test.cpp,*/layers_test.cpp,*/optim_test.cpp,*/property_test.cpp'
   step_options=(--rounds 3 --batch 32 --batch 8 --rung tensor --rung tiled)
   kernel_options=(--batch 32 --rung tensor --rung patch) image='32 224' steps=200
+  losses_options=(--batch 8 --size 112) # the CPU takes part
 else
   benchmark=$build/cuda_on_cpu_benchmark tests=$build/cuda_on_cpu_tests
-  language=("$build/language_on_cpu" "$build/fragment_on_cpu") subjects='*/captured_step'
-  step_options=(--try) kernel_options=(--try) image='1 81' steps=2
+  language=("$build/language_on_cpu" "$build/fragment_on_cpu") sources='*/captured_step_test.cpp'
+  step_options=(--try) kernel_options=(--try) losses_options=(--try)
+  image='1 81' steps=2
 fi
 bench() { "${PYTHON:-python3}" tests/benchmark/cuda_bench.py --benchmark "$benchmark" "$@"; }
 
@@ -55,9 +58,8 @@ run_limited() {
     trying build out image steps); \"\$@\"" shell "$@"
 }
 
-run_tests() { # SUBJECTS: as on a machine without a GPU, without TF32
-  CHALK_TF32=0 CHALK_CUDA_POISON=1 CHALK_TRIALS=1000 "$tests" --minimal \
-    --source-file="$1_test.cpp"
+run_tests() { # as on a machine without a GPU, without TF32
+  CHALK_TF32=0 CHALK_CUDA_POISON=1 CHALK_TRIALS=1000 "$tests" --source-file="$1"
 }
 
 run_language() {
@@ -96,14 +98,14 @@ profile_step() { # TOOL
 : >"$out/summary.txt"
 step rates 30 bench "${kernel_options[@]}" --only rates
 step language 20 run_language
-step tests 90 run_tests "$subjects"
+step tests 90 run_tests "$sources"
 step same_bits 20 repeat_training
 step memcheck 50 sanitize memcheck
 step racecheck 50 sanitize racecheck
 step initcheck 30 sanitize initcheck
 step kernels 60 bench "${kernel_options[@]}" --only kernels
 step network 150 bench "${step_options[@]}" --only step
-step losses 40 bench "${kernel_options[@]}" --only losses --steps "$steps"
+step losses 40 bench "${losses_options[@]}" --only losses --steps "$steps"
 step nsys 30 profile_step nsys
 step ncu 30 profile_step ncu
 ! grep -qE 'failed|stopped' "$out/summary.txt"
