@@ -14,6 +14,10 @@ namespace {
 
 const Device second_gpu = Device::named("cuda:1");
 
+bool has_two_gpus() {
+  return error_of([] { cuda_check_device(1); }) == "no error";
+}
+
 }  // namespace
 
 TEST_CASE("devices have names") {
@@ -31,7 +35,7 @@ TEST_CASE("devices have names") {
                 {"\"" + std::string(name) + "\"", "cpu, cuda, cuda:1"});
 }
 
-TEST_CASE("tensors move between all devices") {
+TEST_CASE("tensors move between all devices" * doctest::skip(!has_two_gpus())) {
   const std::vector<double> values = {1, 2, 3};
   Tensor x = Tensor::from(values, {3});
   for (const Device device : {Device::cuda, second_gpu, Device::cuda, Device::cpu}) {
@@ -48,7 +52,8 @@ TEST_CASE("tensors move between all devices") {
   check_error([&] { x.to(Device::named("cuda:7")); }, {"no device cuda:7"});
 }
 
-TEST_CASE("the host can't reach another device's elements by accident") {
+TEST_CASE("the host can't reach another device's elements by accident" *
+          doctest::skip(!has_two_gpus())) {
   Tensor x = Tensor::ones({2}, DType::float64, second_gpu);
   const std::vector<std::string> words = {"data", "cuda:1", "to(Device::cpu)"};
   check_error([&] { x.data<double>(); }, words);
@@ -61,7 +66,7 @@ TEST_CASE("the host can't reach another device's elements by accident") {
               {"backward", "device of the tensor"});
 }
 
-TEST_CASE("batch norm's statistics must be where its input is") {
+TEST_CASE("batch norm's statistics must be where its input is" * doctest::skip(!has_two_gpus())) {
   const Tensor x = Tensor::rand({4, 3}), c = Tensor::ones({3});
   const auto normed = [&](const RunningStatistics& running) { batch_norm(x, c, c, running); };
   check_error([&] { normed({c.to(second_gpu), c.clone()}); }, {"batch_norm: ", "on cuda:1"});
@@ -79,10 +84,13 @@ TEST_CASE("batch norm's statistics must be where its input is") {
 
 namespace {
 
+// At a learning rate at which rounding does not grow from step to step: at 1e-3 AdamW, which
+// follows signs, makes much of it.
 void train_on(const FerFolder& folder, const std::string& device, const std::string& out,
               std::optional<Index> steps = {}, bool resume = false) {
   fer::TrainOptions options;
   if (!resume) options = tiny_run(folder, out);
+  if (!resume) options.lr = 3e-5;
   options.out = folder / out;
   options.device = device;
   options.steps = steps;
@@ -123,16 +131,17 @@ TEST_CASE("a run on another device gives the same bits") {
 }
 
 // Five steps: two whole batches, a smaller one, and of the second epoch two that are recorded.
-TEST_CASE("a run on a GPU gives the same bits every time, and the CPU's losses") {
+TEST_CASE("a run on a GPU has the CPU's losses, and resumed the same bits") {
   if (!has_cuda_kernels) return;
   const FerFolder folder;
-  for (const auto& [device, out] :
-       {std::pair("cpu", "cpu"), std::pair("cuda", "cuda"), std::pair("cuda", "again")})
-    train_on(folder, device, out, 5);
-  CHECK(read_text(folder / "again/last.safetensors") ==
-        read_text(folder / "cuda/last.safetensors"));
-  CHECK(losses(folder / "again") == losses(folder / "cuda"));
-  check_similar(losses(folder / "cuda"), losses(folder / "cpu"));
+  train_on(folder, "cpu", "cpu", 5);
+  train_on(folder, "cuda", "unbroken", 5);
+  check_similar(losses(folder / "unbroken"), losses(folder / "cpu"));
+  train_on(folder, "cuda", "resumed", 2);
+  train_on(folder, "cuda", "resumed", 5, true);
+  CHECK(losses(folder / "resumed") == losses(folder / "unbroken"));
+  CHECK(read_text(folder / "resumed/last.safetensors") ==
+        read_text(folder / "unbroken/last.safetensors"));
 }
 
 TEST_CASE("a run goes on on another device") {
