@@ -83,10 +83,14 @@ CudaAllocator::CudaAllocator(int index) : index_(index), system_(new DeviceMemor
 }
 
 CudaAllocator::Pool CudaAllocator::new_pool() {
-  // Alignment: what CUDA's own allocations have. Nothing is given back to the driver from a pool
-  // whose addresses a recording knows.
+  // Alignment: what CUDA's own allocations have. Nothing goes back to the driver from a pool whose
+  // addresses a recording knows, so such a pool is always cut into blocks.
+  const bool recorded = !pools_.empty();
+  constexpr std::int64_t least = std::int64_t{64} << 20;
   const CachingAllocator::Options options{
-      .region_size = region_size(), .alignment = 256, .gives_back = pools_.empty()};
+      .region_size = recorded ? std::max(least, region_size()) : region_size(),
+      .alignment = 256,
+      .gives_back = !recorded};
   // Pools that were used up and left go now that a new one comes.
   std::erase_if(pools_, [this](const Pool& pool) {
     return pool.use_count() == 1 && pool != pools_.front() && pool->usage().in_use == 0;

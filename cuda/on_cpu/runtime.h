@@ -123,7 +123,7 @@ void run(const Kernel& kernel);
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
             cudaStream_t stream, const Arguments&... arguments) {
-  const auto is_device_memory = [](const auto& value) {
+  [[maybe_unused]] const auto is_device_memory = [](const auto& value) {
     if constexpr (std::is_pointer_v<std::decay_t<decltype(value)>>)
       return value == nullptr || on_device(value);
     else
