@@ -126,6 +126,7 @@ bool Block::run(dim3 shape, void (*body)(void*), void* argument) {
     Thread& t = threads_[i];
     t.index = {i % shape.x, i / shape.x % shape.y, i / shape.x / shape.y};
     t.fiber = nullptr;
+    t.phase = 0;
     t.waits = {};
     t.copies.clear();
     t.group = 0;
@@ -145,8 +146,10 @@ bool Block::run(dim3 shape, void (*body)(void*), void* argument) {
              : order() == Order::reverse ? count_ - 1
                                          : static_cast<int>(random()) % count_;
   main_.adopt_current_thread();
+  running_ = true;
   release(this);
   go_on(main_, next_thread());
+  running_ = false;
   acquire(&living_);
   if (living_ > 0 && !failed_) report_deadlock();
   return living_ == 0;
@@ -173,6 +176,7 @@ void Block::barrier(const Site& site) {
   }
   acquire(order_here);
   thread().waits = {};
+  ++thread().phase;
 }
 
 // Returns true in the last of the lanes to arrive, with the operands of all; in the others when

@@ -59,6 +59,7 @@ struct PendingCopy {
 struct Thread {
   uint3 index{};
   Fiber* fiber = nullptr;  // from its first instruction on
+  int phase = 0;           // how many barriers it has passed
   Site waits{};
   unsigned mask = 0;         // of the collective operation it waits in,
   void* operands = nullptr;  // and what it brought
@@ -81,6 +82,9 @@ class Block {
 
   Thread& thread() { return threads_[static_cast<std::size_t>(current_)]; }
   int lane() const { return current_ % lanes; }
+
+  // Whether a kernel runs and the address is none of its local variables.
+  bool in_memory(const void* address) { return running_ && !thread().fiber->on_stack(address); }
 
   // __syncthreads()
   void barrier(const Site& site);
@@ -133,7 +137,7 @@ class Block {
   Site barrier_{};
   char barrier_order_[2] = {};
   unsigned random_ = 1;
-  bool failed_ = false;
+  bool running_ = false, failed_ = false;
   void (*body_)(void*) = nullptr;
   void* argument_ = nullptr;
 };

@@ -1,6 +1,8 @@
 // Fibers: stacks that one thread of the system switches between, by itself and in any order.
 #pragma once
 
+#include <functional>
+
 #include "cuda/on_cpu/sanitizers.h"
 
 #if !defined(__x86_64__)
@@ -25,6 +27,12 @@ class Fiber {
 
   // First of all in entry(): from where it was switched to.
   static void begin(Fiber& here, Fiber& left) { arrive(here.sanitized_, left.sanitized_); }
+
+  bool on_stack(const void* address) const {
+    const std::less<> below;
+    const char* bottom = static_cast<const char*>(sanitized_.bottom);
+    return !below(address, bottom) && below(address, bottom + sanitized_.size);
+  }
 
   void adopt_current_thread() { sanitized_.tsan = current_tsan_fiber(); }
 
