@@ -67,7 +67,7 @@ inside() {
     "$tree" env -i --chdir=/chalk HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin CHALK_WERROR=ON \
     ${http_proxy:+http_proxy="$http_proxy"} "$@"
 }
-inside ./chalk test
+inside ./chalk test -E '^(on_cpu_(asan|reverse|shuffle)|planted)'  # seen elsewhere
 inside cmake --build --preset release --target benchmarks
 inside env DEBIAN_FRONTEND=noninteractive \
   apt-get install -y -qq --no-install-recommends clang libomp-dev >/dev/null

@@ -12,7 +12,7 @@ endfunction()
 
 # In a build that is sanitized or runs elsewhere as a whole, without further sanitizers and debugger.
 set(BUILDS on_cpu)
-if(NOT CHALK_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
+if(TARGET cuda_on_cpu_asan_tests)
   list(APPEND BUILDS on_cpu_asan on_cpu_tsan)
 endif()
 add_library(doctest_main OBJECT tests/main.cpp)
