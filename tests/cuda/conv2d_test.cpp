@@ -135,6 +135,7 @@ TEST_CASE("every rung at the sizes where its tiles end") {
            {1, 16, 17, 3, 7, 7, 64, 2, 3},   // a first layer
            {1, 11, 140, 3, 7, 7, 20, 2, 3},  // rows of more than 64 pixels
            {1, 3, 270, 1, 3, 3, 8, 2, 1},    // and of more than 128
+           {133, 18, 3, 3, 3, 3, 4, 2, 1},   // three tiles of a block, one after the other
            {2, 9, 8, 2, 4, 5, 68, 1, 2}})    //
     check_all_rungs(s);
 }
