@@ -1,5 +1,5 @@
-// In the copies of the kernels that mutants.sh makes, every barrier and every wait asks whether it is
-// the one that is left out.
+// In the copies of the kernels that mutants.sh makes, every barrier and every wait asks whether it
+// is the one that is left out.
 #pragma once
 
 #include <cstdio>
@@ -9,8 +9,8 @@ namespace chalk::cuda {
 
 constexpr int most_sites = 1000;
 
-// CHALK_MUTANT: the number of the site that is left out. CHALK_MUTANT_SEEN: a file, where the numbers
-// of those sites are added in the end that were reached.
+// CHALK_MUTANT: the number of the site that is left out. CHALK_MUTANT_SEEN: a file, where the
+// numbers of those sites are added in the end that were reached.
 struct Mutants {
   int removed = -1;
   bool reached[most_sites] = {};
