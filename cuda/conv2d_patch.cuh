@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "cuda/conv2d_shape.h"
+#include "cuda/sum_pieces.cuh"
 #include "cuda/tile.cuh"
 #include "cuda/workspace.h"
 
@@ -113,31 +114,26 @@ __device__ inline unsigned taps_inside(const ConvShape& s, int m) {
   return bits;
 }
 
-// Writes 64 pixels and 64 channels of y and, if wanted, row m / 64 of `pieces`.
+// Writes 64 pixels from m on and 64 channels from o on, as far as y has them.
 __device__ inline void store_pixels(const ConvShape& s, WarpTile<64, 64>& tile, int m, int o,
-                                    float* y, float* pieces) {
-  const int count = min(64, s.outputs() - m);
-  if (count <= 0) return;
+                                    float* y) {
 #pragma unroll
   for (int j = 0; j < tile.rows_of_lane; ++j) {
-    const int row = lane_row(lane_of_warp(), j);
-    if (row >= count) continue;
+    const int pixel = m + lane_row(lane_of_warp(), j);
+    if (pixel >= s.outputs()) continue;
 #pragma unroll
     for (int q = 0; q < tile.runs_of_lane; ++q) {
       const int column = o + lane_column(lane_of_warp(), q);
-      if (column < s.out)
-        *reinterpret_cast<float4*>(y + (m + row) * s.out + column) = tile.run(j, q);
+      if (column < s.out) *reinterpret_cast<float4*>(y + pixel * s.out + column) = tile.run(j, q);
     }
   }
-  if (pieces != nullptr) store_statistics(tile, count, o, s.out, pieces + m / 64 * 2 * s.out);
 }
 
 // blockIdx = (tile of pixels, tile of channels, part): each of `parts` parts sums over its share of
 // the chunks, and writes a y of its own.
 template <int row_warps, int column_warps, bool turned>
 __global__ void __launch_bounds__(32 * row_warps * column_warps)
-    patch_kernel(ConvShape s, int parts, const float* x, const float* weight, float* y,
-                 float* pieces) {
+    patch_kernel(ConvShape s, int parts, const float* x, const float* weight, float* y) {
   using Block = PatchBlock<row_warps, column_warps, turned>;
   const PatchSizes sizes(s, Block::rows);
   float* patches = dynamic_shared<float>();
@@ -196,48 +192,22 @@ __global__ void __launch_bounds__(32 * row_warps * column_warps)
     sums.multiply(a, b);
   }
   const int o = static_cast<int>(blockIdx.y) * Block::columns + warp_column;
-  store_pixels(s, sums, m, o, y + part * s.outputs() * s.out, pieces);
-}
-
-// y = the sum of [parts, pixels, out] over its parts, in their order; a warp has 64 x 64 of it.
-__global__ void add_patch_parts(ConvShape s, int parts, const float* from, float* y,
-                                float* pieces) {
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = lane_of_warp();
-  const int m = (static_cast<int>(blockIdx.x) * 4 + warp) * 64;
-  const int o = static_cast<int>(blockIdx.y) * 64;
-  WarpTile<64, 64> sum;
-  for (int part = 0; part < parts; ++part, from += s.outputs() * s.out) {
-#pragma unroll
-    for (int j = 0; j < sum.rows_of_lane; ++j) {
-#pragma unroll
-      for (int q = 0; q < sum.runs_of_lane; ++q) {
-        const int row = m + lane_row(lane, j), column = o + lane_column(lane, q);
-        if (row >= s.outputs() || column >= s.out) continue;
-        const float4 more = *reinterpret_cast<const float4*>(from + row * s.out + column);
-        sum.at(j, q, 0) += more.x;
-        sum.at(j, q, 1) += more.y;
-        sum.at(j, q, 2) += more.z;
-        sum.at(j, q, 3) += more.w;
-      }
-    }
-  }
-  store_pixels(s, sum, m, o, y, pieces);
+  store_pixels(s, sums, m, o, y + part * s.outputs() * s.out);
 }
 
 // ---- launchers ----
 
 template <int row_warps, int column_warps, bool turned>
-void launch_patch(const ConvShape& s, int parts, const float* x, const float* weight, float* y,
-                  float* pieces) {
+void launch_patch(const ConvShape& s, int parts, const float* x, const float* weight, float* y) {
   using Block = PatchBlock<row_warps, column_warps, turned>;
   const dim3 grid(blocks_for(s.outputs(), Block::rows), blocks_for(s.out, Block::columns), parts);
   launch(patch_kernel<row_warps, column_warps, turned>, grid, Block::threads,
-         Block::shared_bytes(s), s, parts, x, weight, y, pieces);
+         Block::shared_bytes(s), s, parts, x, weight, y);
 }
 
 // The way to cut the work into blocks with which the busiest multiprocessor is done first. It takes
-// its blocks one after another, a step of a warp being the unit; a part costs about 8 of them more,
-// for writing its sums and reading them again.
+// its blocks one after another, a step of a warp being the unit; a part costs about 12 of them
+// more, for writing its sums and reading them again.
 struct PatchPlan {
   int row_warps = 0, column_warps = 0, parts = 0, cost = 0;
 
@@ -250,7 +220,7 @@ struct PatchPlan {
         static_cast<int>(blocks_for(s.outputs(), Block::rows) * blocks_for(s.out, Block::columns));
     for (int n = 1; n <= std::min(8, chunks); n *= 2) {
       const int rounds = (tiles * n + multiprocessors() - 1) / multiprocessors();
-      const int steps = (chunks + n - 1) / n * s.taps() + (n > 1 ? 8 : 0);
+      const int steps = (chunks + n - 1) / n * s.taps() + (n > 1 ? 12 : 0);
       const int expected = rounds * rows * columns * steps;
       if (parts == 0 || expected < cost) *this = {rows, columns, n, expected};
     }
@@ -275,37 +245,30 @@ inline bool patch_fits(const Conv2dSizes& sizes) {
 }
 
 template <bool turned>
-void conv2d_patch(const ConvShape& s, const float* x, const float* weight, float* y,
-                  float* pieces) {
+void conv2d_patch(const ConvShape& s, const float* x, const float* weight, float* y) {
   const PatchPlan plan = PatchPlan::best<turned>(s);
   const auto launch_tile = plan.row_warps == 4      ? launch_patch<4, 1, turned>
                            : plan.column_warps == 2 ? launch_patch<2, 2, turned>
                                                     : launch_patch<2, 1, turned>;
-  if (plan.parts == 1) return launch_tile(s, 1, x, weight, y, pieces);
+  if (plan.parts == 1) return launch_tile(s, 1, x, weight, y);
+  const int count = s.outputs() * s.out;
   Workspace workspace;
-  float* parts = workspace.take<float>(to_int(Index{plan.parts} * s.outputs() * s.out));
-  launch_tile(s, plan.parts, x, weight, parts, nullptr);
-  launch(add_patch_parts, dim3(blocks_for(s.outputs(), 256), blocks_for(s.out, 64)), 128, 0, s,
-         plan.parts, parts, y, pieces);
+  float* parts = workspace.take<float>(to_int(Index{plan.parts} * count));
+  launch_tile(s, plan.parts, x, weight, parts);
+  sum_pieces(plan.parts, count, parts, y);
 }
 
-// How many pieces of statistics a forward pass gives: piece p is of the pixels 64 p .. 64 p + 63.
-inline Index patch_pieces(const Conv2dSizes& sizes) {
-  return (sizes.batch * sizes.height * sizes.width + 63) / 64;
-}
-
-// The passes, see conv2d.h, for shapes that patch_fits(). pieces [patch_pieces(), 2, out_channels]:
-// of each piece's pixels the mean of y, and the sum of the squares of y - mean.
+// The passes, see conv2d.h, for shapes that patch_fits().
 inline void conv2d_patch_forward(const Conv2dSizes& sizes, const float* x, const float* weight,
-                                 float* y, float* pieces = nullptr) {
-  conv2d_patch<false>(conv_shape(sizes), x, weight, y, pieces);
+                                 float* y) {
+  conv2d_patch<false>(conv_shape(sizes), x, weight, y);
 }
 
 inline void conv2d_patch_backward_input(const Conv2dSizes& sizes, const float* dy,
                                         const float* weight, float* dx) {
   ConvShape s = conv_shape(sizes);
   std::swap(s.in, s.out);
-  conv2d_patch<true>(s, dy, weight, dx, nullptr);
+  conv2d_patch<true>(s, dy, weight, dx);
 }
 
 }  // namespace chalk::cuda

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cuda/columns.cuh"
+#include "cuda/batch_norm.cuh"
 #include "cuda/fused_cbam.h"
 
 namespace chalk::cuda {
@@ -14,6 +14,7 @@ constexpr int lanes = 32, warps = 8;
 constexpr int strip_of_warp = 8;              // pixels, one after the other
 constexpr int strip = warps * strip_of_warp;  // of a block, where it needs all channels of a pixel
 constexpr int piece = 4 * strip;              // where it needs 32 channels only
+constexpr int packs_of_block = 8, pixels_of_block = 32, pixels_of_thread = strip / pixels_of_block;
 constexpr int tile = 8, with_margin = tile + 6, taps = 7 * 7 * 2;  // where the 7x7 window goes
 constexpr int channels_of_output = 64;  // of one block, which needs b of its pixels first
 
@@ -173,11 +174,19 @@ __global__ void cbam_channel_weights(CbamShape s, CbamWeights<T> w, const Pooled
   }
 }
 
-// The first of the highest channels, where NaN is higher than all.
+// The first of the highest channels, where NaN is higher than all. It begins as the first of its
+// channels would with -infinity.
 template <typename T>
 struct Highest {
+  int channel;
   T value = -std::numeric_limits<T>::infinity();
-  int channel = std::numeric_limits<int>::max();
+
+  // Of a channel behind all that were seen so far.
+  __device__ void next(T other, int at) {
+    const bool higher = !(other <= value) && value == value;
+    value = higher ? other : value;
+    channel = higher ? at : channel;
+  }
 
   __device__ void merge(T other, int at) {
     const bool nan = value != value, other_nan = other != other;
@@ -189,31 +198,41 @@ struct Highest {
   }
 };
 
-// m, h and its channel. Grid [N strips]; each lane takes every 32nd channel of its warp's pixels.
-template <typename T>
+// m, h and its channel. Grid [N strips], blocks [8, 32]: 8 lanes share a pixel, n neighbouring
+// channels each at a time, so a few shuffles end 4 pixels of a warp at once.
+template <typename T, int n>
 __global__ void cbam_maps(CbamShape s, CbamWeights<T> w, const T* __restrict__ x,
                           CbamImages<T> images) {
   const PartOfImage block(s.strips());
-  const int first = block.part * strip + threadIdx.y * strip_of_warp;
+  const int first = block.part * strip + threadIdx.y, packs = s.channels / n;
   const T* from = x + block.image * s.pixels * s.channels;
-  T sum[strip_of_warp] = {};
-  Highest<T> highest[strip_of_warp];
-  for (int c = threadIdx.x; c < s.channels; c += lanes) {
-    const NormOfChannel<T> norm(w, c);
-    const T a = images.channel_weight[block.image * s.channels + c];
-    for (int i = 0; i < strip_of_warp; ++i) {
-      const T v = norm(from[std::min(first + i, s.pixels - 1) * s.channels + c]) * a;
-      sum[i] += v;
-      highest[i].merge(v, c);
+  const T* channel_weight = images.channel_weight + block.image * s.channels;
+  T sum[pixels_of_thread] = {};
+  Highest<T> highest[pixels_of_thread];
+  for (int i = 0; i < pixels_of_thread; ++i)
+    highest[i].channel = threadIdx.x * n;
+#pragma unroll 2
+  for (int pack = threadIdx.x; pack < packs; pack += packs_of_block) {
+    const Normalise<T, n> norm(pack, w.mean, w.inverse_std, w.gamma, w.beta);
+    const Pack<T, n> a = load<n>(channel_weight, pack);
+    for (int i = 0; i < pixels_of_thread; ++i) {
+      const int p = std::min(first + i * pixels_of_block, s.pixels - 1);
+      const Pack<T, n> value = load<n>(from, p * packs + pack);
+      for (int j = 0; j < n; ++j) {
+        const T v = norm(j, value.at[j]) * a.at[j];
+        sum[i] += v;
+        highest[i].next(v, pack * n + j);
+      }
     }
   }
   T* maps = images.maps + block.image * 2 * s.pixels;
-  for (int i = 0; i < strip_of_warp; ++i) {
-    sum[i] = sum_of_warp(sum[i]);
-    for (int distance = lanes / 2; distance > 0; distance /= 2)
+  for (int i = 0; i < pixels_of_thread; ++i) {
+    for (int distance = packs_of_block / 2; distance > 0; distance /= 2) {
+      sum[i] += __shfl_xor_sync(~0u, sum[i], distance);
       highest[i].merge(__shfl_xor_sync(~0u, highest[i].value, distance),
                        __shfl_xor_sync(~0u, highest[i].channel, distance));
-    const int p = first + i;
+    }
+    const int p = first + i * pixels_of_block;
     if (threadIdx.x == 0 && p < s.pixels) {
       maps[p] = sum[i] / static_cast<T>(s.channels);
       maps[s.pixels + p] = highest[i].value;
@@ -303,7 +322,8 @@ void cbam_forward(const CbamSizes& sizes, const CbamWeights<T>& w, const T* x, c
   launch(cbam_pool<T>, dim3(s.images * s.pieces(), blocks_for(s.channels, lanes)), block,
          warps * lanes * sizeof(Pooled<T>), s, w, x, pooled);
   launch(cbam_channel_weights<T>, s.images, block, 0, s, w, pooled, hidden, images);
-  launch(cbam_maps<T>, s.images * s.strips(), block, 0, s, w, x, images);
+  launch(in_packs(s.channels) ? cbam_maps<T, 4> : cbam_maps<T, 1>, s.images * s.strips(),
+         dim3(packs_of_block, pixels_of_block), 0, s, w, x, images);
   launch(cbam_output<T>, dim3(s.images * s.tiles(), blocks_for(s.channels, channels_of_output)),
          block, sizeof(TileForward<T>), s, w, x, residual, images, y);
 }

@@ -22,20 +22,40 @@ inline Pieces split_sum(int steps, int blocks, int least) {
   return {std::max(1, (steps + each - 1) / each), each};
 }
 
-// to[i] = sum over piece of from[piece, i], a thread for each i.
+// to[i] = sum over piece of from[piece, i], with blocks of (elements, groups) threads. Thread (e,
+// g) adds up every groups-th piece of an element from piece g on, thread (e, 0) what the groups
+// have, in their order. Unrolled, since loads that don't wait for one another are on their way at
+// once.
 template <typename T>
 __global__ void add_up(int pieces, int count, const T* from, T* to) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= count) return;
+  double* sums = dynamic_shared<double>();  // [groups, elements]
+  const int elements = blockDim.x, groups = blockDim.y, e = threadIdx.x, group = threadIdx.y;
+  const int i = blockIdx.x * elements + e;
   double sum = 0;
-  for (int piece = 0; piece < pieces; ++piece, from += count)
-    sum += from[i];
+  if (i < count) {
+    from += group * count + i;
+#pragma unroll 8
+    for (int piece = group; piece < pieces; piece += groups, from += groups * count)
+      sum += *from;
+  }
+  sums[group * elements + e] = sum;
+  __syncthreads();
+  if (group > 0 || i >= count) return;
+  for (int other = 1; other < groups; ++other)
+    sum += sums[other * elements + e];
   to[i] = static_cast<T>(sum);
 }
 
+// As many groups as fill a large GPU, up to 8, each of 8 pieces or more.
 template <typename T>
 void sum_pieces(int pieces, int count, const T* from, T* to) {
-  launch(add_up<T>, blocks_for(count, 256), 256, 0, pieces, count, from, to);
+  constexpr int threads = 256, threads_at_once = 132 * 2048;
+  int groups = 1;
+  while (groups < 8 && groups * 16 <= pieces && Index{groups} * count < threads_at_once)
+    groups *= 2;
+  const dim3 block(threads / groups, groups);
+  launch(add_up<T>, blocks_for(count, threads / groups), block, threads * sizeof(double), pieces,
+         count, from, to);
 }
 
 }  // namespace chalk::cuda

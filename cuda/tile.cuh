@@ -106,41 +106,4 @@ struct WarpTile {
   }
 };
 
-// x summed over the 8 lanes that have the same columns of C, for all of them.
-__device__ inline float sum_of_groups(float x) {
-  for (int distance = 4; distance < 32; distance *= 2)
-    x += __shfl_xor_sync(~0u, x, distance);
-  return x;
-}
-
-// What batch norm asks of C: piece [2, end] gets, of each column of the tile, whose first one is
-// `column` of `end`, the mean over the first `count` > 0 rows and the sum of the squares about it.
-template <int rows, int columns>
-__device__ void store_statistics(WarpTile<rows, columns>& c, int count, int column, int end,
-                                 float* piece) {
-  const int lane = lane_of_warp();
-#pragma unroll
-  for (int q = 0; q < c.runs_of_lane; ++q) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      float sum = 0, squares = 0;
-#pragma unroll
-      for (int j = 0; j < c.rows_of_lane; ++j)
-        if (lane_row(lane, j) < count) sum += c.at(j, q, e);
-      const float mean = sum_of_groups(sum) / static_cast<float>(count);
-#pragma unroll
-      for (int j = 0; j < c.rows_of_lane; ++j) {
-        const float d = c.at(j, q, e) - mean;
-        if (lane_row(lane, j) < count) squares += d * d;
-      }
-      squares = sum_of_groups(squares);
-      const int at = column + lane_column(lane, q) + e;
-      if (lane < 4 && at < end) {
-        piece[at] = mean;
-        piece[end + at] = squares;
-      }
-    }
-  }
-}
-
 }  // namespace chalk::cuda
