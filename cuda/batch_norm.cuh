@@ -39,11 +39,11 @@ struct Running {
   double momentum;
 };
 
-// running = (1 - momentum) running + moved
+// (1 - momentum) before + moved
 template <typename T>
-__device__ void move_running(T& running, double momentum, T moved) {
+__device__ T moved_running(T before, double momentum, T moved) {
   const T kept = static_cast<T>(1 - momentum);
-  running = kept == 0 ? moved : moved + kept * running;  // not 0 * NaN
+  return kept == 0 ? moved : moved + kept * before;  // not 0 * NaN
 }
 
 // mean and inverse_std of all rows, from pieces [count, 2, channels]; moves the running statistics
@@ -55,17 +55,19 @@ __global__ void statistics_finish(int rows, int channels, int count, const doubl
   double sum[2];
   add_pieces(count, channels, pieces, sum);
   const int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (threadIdx.y > 0) return;
-  if (c == 0 && running.batches != nullptr) ++*running.batches;
-  if (c >= channels) return;
+  if (c == 0 && threadIdx.y == 1 && running.batches != nullptr) ++*running.batches;
+  if (threadIdx.y > 0 || c >= channels) return;
+  const T about = rows > 0 ? guess[c] : T(0);  // read all, then write: no read waits for another
+  const T mean_before = running.mean[c], variance_before = running.variance[c];
   const double n = rows, d = sum[0] / n, squares = sum[1] / n;
-  const T m = static_cast<T>(d + (rows > 0 ? static_cast<double>(guess[c]) : 0));
+  const T m = static_cast<T>(d + static_cast<double>(about));
   const T v = static_cast<T>(squares - d * d < 0 ? 0 : squares - d * d);  // NaN stays NaN
   mean[c] = m;
   inverse_std[c] = 1 / std::sqrt(v + eps);
   const double momentum = running.momentum, unbiased = n / (n - 1);
-  move_running(running.mean[c], momentum, static_cast<T>(momentum) * m);
-  move_running(running.variance[c], momentum, static_cast<T>(momentum * unbiased) * v);
+  running.mean[c] = moved_running(mean_before, momentum, static_cast<T>(momentum) * m);
+  running.variance[c] =
+      moved_running(variance_before, momentum, static_cast<T>(momentum * unbiased) * v);
 }
 
 template <typename T>

@@ -120,12 +120,15 @@ __device__ void store_piece(const ColumnPart& part, int columns, double (&sum)[s
       pieces[(blockIdx.y * sums + i) * columns + part.column * n + j] = sum[i * n + j];
 }
 
-// The block of a kernel that adds up pieces; it has a column for every threadIdx.x.
+// The block of a kernel that adds up pieces; it has a column for every threadIdx.x. Few of them, 32
+// bytes of double, so that there are many threads to read the pieces of each.
+constexpr int finish_columns = 4;
+
 inline dim3 finish_block() {
-  return {8, column_threads / 8};
+  return {finish_columns, column_threads / finish_columns};
 }
 inline dim3 finish_grid(int columns) {
-  return {std::max(1u, blocks_for(columns, 8))};
+  return {std::max(1u, blocks_for(columns, finish_columns))};
 }
 
 // sum[i] = sum i of the thread's column, over all pieces; for threads with threadIdx.y == 0.
@@ -134,6 +137,7 @@ __device__ void add_pieces(int count, int columns, const double* pieces, double 
   const ColumnPart part(count, columns);
   for (int i = 0; i < sums; ++i)
     sum[i] = 0;
+#pragma unroll 8
   for (int piece = part.begin; piece < part.end; piece += part.step)
     for (int i = 0; i < sums; ++i)
       sum[i] += pieces[(piece * sums + i) * columns + part.column];

@@ -346,7 +346,7 @@ struct CbamSums {
 template <typename T>
 struct CbamGradients {
   T *dt, *dmaps;              // [N, P]; [N, 2, P]: dm, dh
-  T *w7_of_tiles, *w7;        // [N, tiles, 98], [N, 98]
+  T* w7;                      // [N, tiles, 98]: dw7 of each tile
   CbamSums<T>* strips;        // [N, strips, C]: where dv is g b only
   CbamSums<double>* pieces;   // [N, pieces, C]
   T *ds, *dpooled;            // [N, C]; [N, 2, C]: daverage, dhighest
@@ -357,8 +357,7 @@ struct CbamGradients {
   CbamGradients(const CbamSizes& sizes, const CbamShape& s, Workspace& workspace)
       : dt(workspace.take<T>(sizes.batch * sizes.pixels())),
         dmaps(workspace.take<T>(sizes.batch * 2 * sizes.pixels())),
-        w7_of_tiles(workspace.take<T>(sizes.batch * s.tiles() * taps)),
-        w7(workspace.take<T>(sizes.batch * taps)),
+        w7(workspace.take<T>(sizes.batch * s.tiles() * taps)),
         strips(workspace.take<CbamSums<T>>(sizes.batch * s.strips() * sizes.channels)),
         pieces(workspace.take<CbamSums<double>>(sizes.batch * s.pieces() * sizes.channels)),
         ds(workspace.take<T>(sizes.batch * sizes.channels)),
@@ -446,7 +445,7 @@ __global__ void cbam_back_to_maps(CbamShape s, const T* w7, const T* maps, CbamG
     for (int c = 0; c < tile; ++c)
       sum +=
           shared.maps[k][(r + i) * with_margin + c + j] * shared.dt[(r + 3) * with_margin + c + 3];
-  d.w7_of_tiles[blockIdx.x * taps + threadIdx.x] = sum;
+  d.w7[blockIdx.x * taps + threadIdx.x] = sum;
 }
 
 // The sums of a piece, of dv = g b + dm / C + (dh where h was found): those of g b are known for
@@ -516,8 +515,8 @@ __device__ void back_to_pooled(const CbamShape& s, const CbamWeights<T>& w,
   }
 }
 
-// Back through the channel attention's layers, and dw7 of the image. A block an image; for dhidden
-// a warp an element, else a thread.
+// Back through the channel attention's layers. A block an image; for dhidden a warp an element,
+// else a thread.
 template <typename T>
 __global__ void cbam_back_to_layers(CbamShape s, CbamWeights<T> w, CbamImages<T> images, const T* x,
                                     CbamGradients<T> d) {
@@ -536,41 +535,28 @@ __global__ void cbam_back_to_layers(CbamShape s, CbamWeights<T> w, CbamImages<T>
   }
   __syncthreads();
   back_to_pooled(s, w, images, x, n, d);
-  for (int i = thread_of_block(); i < taps; i += warps * lanes) {
-    double sum = 0;
-    for (int t = 0; t < s.tiles(); ++t)
-      sum += d.w7_of_tiles[(n * s.tiles() + t) * taps + i];
-    d.w7[n * taps + i] = static_cast<T>(sum);
-  }
 }
 
-// dw1 [c, r] and dw2 [r, c], summed over the images.
+// This thread's part of dw1 [c, r] and dw2 [r, c].
 template <typename T>
 __device__ void sum_layers(const CbamShape& s, const T* pooled, const CbamGradients<T>& d, int c,
-                           int r, const CbamResults<T>& results) {
-  double dw1 = 0, dw2 = 0;
-  for (int n = 0; n < s.images; ++n) {
+                           int r, double (&sum)[2]) {
+  for (int n = threadIdx.y; n < s.images; n += blockDim.y) {
     const T *values = pooled + 2 * n * s.channels + c, *hidden = d.hidden + 2 * n * s.hidden + r;
     const T average = hidden[0], highest = hidden[s.hidden], dhidden = d.dhidden[n * s.hidden + r];
-    dw1 += zero_unless_positive(average, values[0] * dhidden) +
-           zero_unless_positive(highest, values[s.channels] * dhidden);
-    dw2 += (average + highest) * d.ds[n * s.channels + c];
+    sum[0] += zero_unless_positive(average, values[0] * dhidden) +
+              zero_unless_positive(highest, values[s.channels] * dhidden);
+    sum[1] += (average + highest) * d.ds[n * s.channels + c];
   }
-  results.w1[c * s.hidden + r] = static_cast<T>(dw1);
-  results.w2[r * s.channels + c] = static_cast<T>(dw2);
 }
 
-// dgamma, dbeta and, of dx = scale du - along d - constant, the two sums' part.
+// dbeta, dgamma and, of dx = scale du - along d - constant, the two sums' part.
 template <typename T>
-__device__ void sum_batch_norm(const CbamShape& s, const CbamWeights<T>& w, bool training,
-                               const CbamGradients<T>& d, int c, const CbamResults<T>& results) {
-  double sum = 0, sum_along = 0;
-  for (int n = 0; n < s.images; ++n) {
-    sum += d.sum_du[n * s.channels + c];
-    sum_along += d.sum_du_d[n * s.channels + c];
-  }
+__device__ void end_batch_norm(const CbamShape& s, const CbamWeights<T>& w, bool training,
+                               const CbamGradients<T>& d, int c, const double (&sum)[2],
+                               const CbamResults<T>& results) {
   const T inverse_std = w.inverse_std[c], rows = static_cast<T>(s.images) * s.pixels;
-  const T dbeta = static_cast<T>(sum), dgamma = static_cast<T>(sum_along) * inverse_std;
+  const T dbeta = static_cast<T>(sum[0]), dgamma = static_cast<T>(sum[1]) * inverse_std;
   const T each = NormOfChannel<T>(w, c).scale / rows;
   results.beta[c] = dbeta;
   results.gamma[c] = dgamma;
@@ -578,20 +564,35 @@ __device__ void sum_batch_norm(const CbamShape& s, const CbamWeights<T>& w, bool
   d.along[c] = training ? each * inverse_std * dgamma : T(0);
 }
 
-// The sums over images. A thread an element of w1, then of w7, then of gamma.
+// The sums over images. threadIdx.x: an element of w1 and w2, then of w7, then of gamma and beta;
+// the threads below each other share its images, or their tiles.
 template <typename T>
 __global__ void cbam_parameters(CbamShape s, CbamWeights<T> w, const T* pooled, bool training,
                                 CbamGradients<T> d, CbamResults<T> results) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x, both = s.channels * s.hidden;
-  if (i < both) {
-    sum_layers(s, pooled, d, i / s.hidden, i % s.hidden, results);
-  } else if (i < both + taps) {
-    double sum = 0;
-    for (int n = 0; n < s.images; ++n)
-      sum += d.w7[n * taps + i - both];
-    results.w7[i - both] = static_cast<T>(sum);
-  } else if (i < both + taps + s.channels) {
-    sum_batch_norm(s, w, training, d, i - both - taps, results);
+  const int i = blockIdx.x * blockDim.x + threadIdx.x, layers = s.channels * s.hidden;
+  const int tap = i - layers, c = tap - taps;
+  double sum[2] = {};
+  if (i < layers) {
+    sum_layers(s, pooled, d, i / s.hidden, i % s.hidden, sum);
+  } else if (tap < taps) {
+#pragma unroll 8
+    for (int t = threadIdx.y; t < s.images * s.tiles(); t += blockDim.y)
+      sum[0] += d.w7[t * taps + tap];
+  } else if (c < s.channels) {
+    for (int n = threadIdx.y; n < s.images; n += blockDim.y) {
+      sum[0] += d.sum_du[n * s.channels + c];
+      sum[1] += d.sum_du_d[n * s.channels + c];
+    }
+  }
+  sum_over_lanes(sum);
+  if (threadIdx.y > 0) return;
+  if (i < layers) {
+    results.w1[i] = static_cast<T>(sum[0]);
+    results.w2[i % s.hidden * s.channels + i / s.hidden] = static_cast<T>(sum[1]);
+  } else if (tap < taps) {
+    results.w7[tap] = static_cast<T>(sum[0]);
+  } else if (c < s.channels) {
+    end_batch_norm(s, w, training, d, c, sum, results);
   }
 }
 
@@ -640,8 +641,8 @@ void cbam_backward(const CbamSizes& sizes, const CbamWeights<T>& w, const CbamIm
   launch(cbam_sums<T>, dim3(pieces, channels), block, warps * lanes * sizeof(CbamSums<double>), s,
          w.mean, images.channel, x, d);
   launch(cbam_back_to_layers<T>, s.images, block, 0, s, w, images, x, d);
-  launch(cbam_parameters<T>, blocks_for(to_int((sizes.hidden + 1) * sizes.channels + taps), 256),
-         256, 0, s, w, images.pooled, training, d, results);
+  launch(cbam_parameters<T>, finish_grid(to_int((sizes.hidden + 1) * sizes.channels + taps)),
+         finish_block(), shared_for(2), s, w, images.pooled, training, d, results);
   launch(cbam_back_to_input<T>, dim3(strips, channels), block, 0, s, w, images, x, results.residual,
          d, results.x);
 }
