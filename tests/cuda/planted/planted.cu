@@ -378,6 +378,48 @@ void other_device(bool wrong) {
   expect(y.read(), {1});
 }
 
+// ---- blocks that meet ----
+
+__global__ void last_one_wins(float* y) {
+  *y = static_cast<float>(blockIdx.x);
+}
+__global__ void one_writes(float* y) {
+  if (blockIdx.x == 7) *y = 7;
+}
+
+// Two blocks write one element. Prints it; it must not depend on EMU_ORDER.
+void blocks(bool wrong) {
+  const DeviceValues<float> y(std::size_t{1});
+  launch(wrong ? last_one_wins : one_writes, 8, 1, 0, y.data());
+  std::printf("%g\n", static_cast<double>(y.read()[0]));
+}
+
+__global__ void count_in_static(bool begins, float* y) {
+  __shared__ float count;
+  if (begins) count = 0;
+  y[blockIdx.x] = count += 1;
+}
+__global__ void count_in_dynamic(bool begins, float* y) {
+  float* count = dynamic_shared<float>();
+  if (begins) *count = 0;
+  y[blockIdx.x] = *count += 1;
+}
+
+// A block goes on with what another one left in shared memory. Of static arrays it finds that, and
+// what depends on the order of blocks tells; dynamic memory is NaN at its start.
+void stale_static(bool wrong) {
+  const DeviceValues<float> y(std::size_t{3});
+  launch(count_in_static, 3, 1, 0, !wrong, y.data());
+  for (const float count : y.read())
+    std::printf("%g ", static_cast<double>(count));
+  std::printf("\n");
+}
+void stale_dynamic(bool wrong) {
+  const DeviceValues<float> y(std::size_t{3});
+  launch(count_in_dynamic, 3, 1, 4, !wrong, y.data());
+  expect(y.read(), {1, 1, 1});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -401,7 +443,10 @@ int main(int argc, char** argv) {
       {"misaligned_copy", misaligned_copy},
       {"beyond_shared", beyond_shared},
       {"unwritten", unwritten},
-      {"other_device", other_device}};
+      {"other_device", other_device},
+      {"blocks", blocks},
+      {"stale_static", stale_static},
+      {"stale_dynamic", stale_dynamic}};
   const std::string which = argc == 3 ? argv[2] : "";
   if (which != "wrong" && which != "right") {
     std::cerr << "planted NAME wrong|right, where NAME is one of\n";

@@ -63,6 +63,9 @@ noticed beyond_shared asan EMU_DEFER=0 "AddressSanitizer: heap-buffer-overflow" 
 noticed unwritten plain EMU_DEFER=0 "wrong values: element 7 is" "nan, not 8"
 noticed other_device plain EMU_DEFER=0 "by block (0, 0, 0), thread (0, 0, 0): it is another device's memory"
 noticed other_device asan EMU_DEFER=0 "AddressSanitizer: use-after-poison" "$(marked device)"
+depends blocks
+depends stale_static
+noticed stale_dynamic plain EMU_DEFER=0 "wrong values: element 0 is nan, not 1"
 
 # The reports in the documentation name lines that exist.
 for mark in return divergent 'divergent, here first' barrier tail misaligned copy; do

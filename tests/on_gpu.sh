@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The first run on a GPU: what no machine without one can say, in ten minutes at most. Every step has
-# a time limit and a file of its own in $OUT; after a failure the next one goes on.
+# a time limit; after a failure the next one goes on. $OUT/on_gpu.txt has all that they print, and
+# ends with a line for each.
 #
-#   OUT=results tests/gpu.sh [BUILD]         a build with CHALK_CUDA=ON [build/release], of the targets
+#   OUT=results tests/on_gpu.sh [BUILD]         a build with CHALK_CUDA=ON [build/release], of the targets
 #                                            cuda_benchmark, cuda_tests, cuda_language_tests
-#   OUT=results tests/gpu.sh --try [BUILD]   the same steps where no GPU is, at the smallest sizes:
+#   OUT=results tests/on_gpu.sh --try [BUILD]   the same steps where no GPU is, at the smallest sizes:
 #                                            cuda_on_cpu_benchmark, cuda_on_cpu_tests, language_on_cpu,
 #                                            fragment_on_cpu
 #
@@ -35,19 +36,23 @@ else
 fi
 bench() { "${PYTHON:-python3}" tests/benchmark/cuda_bench.py --benchmark "$benchmark" "$@"; }
 
-# step NAME SECONDS COMMAND...: a line here and in summary.txt, the output in NAME.txt.
+# step NAME SECONDS COMMAND...: the output to the log, a line here and for the log's end.
+log=$out/on_gpu.txt summary=''
 step() {
-  local name=$1 seconds=$2 start=$SECONDS status=0 result=ok
+  local name=$1 seconds=$2 start=$SECONDS status=0 result=ok line
   shift 2
   [ -z "$trying" ] || seconds=$((seconds * 10)) # an emulated kernel takes its time
-  run_limited "$seconds" "$@" >"$out/$name.txt" 2>&1 || status=$?
+  printf '\n== %s\n' "$name" >>"$log"
+  run_limited "$seconds" "$@" >>"$log" 2>&1 || status=$?
   case $status in
     0) ;;
     77) result='left out: this needs a GPU, or a program that is not here' ;;
     124 | 137) result="stopped after $seconds s" ;;
-    *) result="failed ($status): $(tail -n 1 "$out/$name.txt")" ;;
+    *) result="failed ($status): $(tail -n 1 "$log")" ;;
   esac
-  printf '%-18s %4d s  %s\n' "$name" $((SECONDS - start)) "$result" | tee -a "$out/summary.txt"
+  line=$(printf '%-12s %4d s  %s' "$name" $((SECONDS - start)) "$result")
+  echo "$line"
+  summary+=$line$'\n'
 }
 
 # `timeout` runs programs alone, so functions go to it in a shell of their own.
@@ -95,7 +100,7 @@ profile_step() { # TOOL
   CHALK_GRAPH=0 "${profile[@]}" "$benchmark" <<<"train $image"
 }
 
-: >"$out/summary.txt"
+: >"$log"
 step rates 30 bench "${kernel_options[@]}" --only rates
 step language 20 run_language
 step tests 90 run_tests "$sources"
@@ -108,4 +113,5 @@ step network 150 bench "${step_options[@]}" --only step
 step losses 40 bench "${losses_options[@]}" --only losses --steps "$steps"
 step nsys 30 profile_step nsys
 step ncu 30 profile_step ncu
-! grep -qE 'failed|stopped' "$out/summary.txt"
+printf '\n== all steps\n%s' "$summary" >>"$log"
+! grep -qE 'failed|stopped' <<<"$summary"
