@@ -1,8 +1,8 @@
-// Convolution, fifth rung: where the stride is 1 and y as large as x, the taps of the kernel share
-// what the rung before brings in for each of them anew.
+// Convolution, fifth rung: where the kernel is 3x3, with stride 1 and padding 1, its nine taps
+// share what the rung before brings in for each of them anew.
 //
 // Number the pixels of all images one after another. Then tap (i, j) of pixel m reads pixel
-//   m + (i - padding) width + (j - padding),
+//   m + (i - 1) width + (j - 1),
 // so a block that has `rows` consecutive pixels of y needs one patch of x, `halo` pixels longer on
 // both sides, and each tap reads it at another offset. It has 16 channels of it at a time, for all
 // taps; the patch of the next 16 arrives meanwhile, and the weights, 16 channels of one tap to a
@@ -22,47 +22,47 @@
 
 namespace chalk::cuda {
 
-constexpr int patch_stages = 4;  // steps whose weights are in shared memory
+constexpr int patch_taps = 9;
+constexpr int patch_stages = 3;                          // steps whose weights are in shared memory
+constexpr int patch_slices = patch_taps - patch_stages;  // steps that copy the next patch
 
-// What follows from the shape. s.in: channels that are summed over, s.out: those of the result.
-struct PatchSizes {
-  int halo, rows, floats;    // of a patch
-  int count, ahead, slices;  // patches in shared memory; how far ahead they are copied, in so many
-                             // steps: of a 1x1 kernel each step has a patch of its own
+// How far a tap reaches, in pixels.
+__host__ __device__ inline int patch_halo(const ConvShape& s) {
+  return s.width + 1;
+}
 
-  __host__ __device__ PatchSizes(const ConvShape& s, int block_rows)
-      : halo(s.padding * (s.width + 1)),
-        rows(block_rows + 2 * halo),
-        floats(rows * along_stride),
-        count(s.taps() == 1 ? patch_stages : 2),
-        ahead(count - 1),
-        slices(s.taps() == 1 ? 1 : s.taps() - patch_stages + 1) {}
-};
-
-// A block of row_warps x column_warps warps, of which each has 64 x 64 of the result.
+// A block of row_warps x column_warps warps, of which each has 32 x 64 of the result. Its sums take
+// 64 registers of a lane, so 16 warps are on a multiprocessor at once, four for each scheduler: one
+// can multiply while others read shared memory or wait.
 template <int row_warps, int column_warps, bool turned>
 struct PatchBlock {
   static constexpr int threads = 32 * row_warps * column_warps;
-  static constexpr int rows = 64 * row_warps, columns = 64 * column_warps;
+  static constexpr int at_once = 512 / threads;  // blocks on a multiprocessor
+  static constexpr int rows = 32 * row_warps, columns = 64 * column_warps;
   static constexpr int weight_stride = turned ? along_stride : across_stride(columns);
   static constexpr int weight_floats = (turned ? columns : tile_depth) * weight_stride;
 
+  static __host__ __device__ int patch_floats(const ConvShape& s) {
+    return (rows + 2 * patch_halo(s)) * along_stride;
+  }
   static std::size_t shared_bytes(const ConvShape& s) {
-    const PatchSizes sizes(s, rows);
-    return sizeof(float) * (sizes.count * sizes.floats + patch_stages * weight_floats + 4);
+    return sizeof(float) * (2 * patch_floats(s) + patch_stages * weight_floats + 4);
   }
 
   // Starts the copy of every slices-th part of a patch, channels c0 .. c0 + 15. Four threads copy
   // a pixel.
-  static __device__ void copy_patch(const ConvShape& s, const PatchSizes& sizes, int c0, int slice,
-                                    int slices, const float* x, float* to) {
-    const int first = static_cast<int>(blockIdx.x) * rows - sizes.halo;
+  static __device__ void copy_patch(const ConvShape& s, int c0, int slice, int slices,
+                                    const float* x, float* to) {
+    constexpr int at_once = threads / 4;
     const int c = static_cast<int>(threadIdx.x) % 4 * 4;
-    for (int row = slice * (threads / 4) + static_cast<int>(threadIdx.x) / 4; row < sizes.rows;
-         row += slices * (threads / 4)) {
-      const bool exists = inside(first + row, s.inputs()) && c0 + c < s.in;
-      const float* from = exists ? x + (first + row) * s.in + c0 + c : x;
-      cp_async16(to + row * along_stride + c, from, exists);
+    const int row = slice * at_once + static_cast<int>(threadIdx.x) / 4;
+    const int first = static_cast<int>(blockIdx.x) * rows - patch_halo(s);
+    to += row * along_stride + c;
+    for (int pixel = first + row; pixel < first + rows + 2 * patch_halo(s);
+         pixel += slices * at_once) {
+      const bool exists = inside(pixel, s.inputs()) && c0 + c < s.in;
+      cp_async16(to, x + (exists ? pixel * s.in + c0 + c : 0), exists);
+      to += slices * at_once * along_stride;
     }
   }
 
@@ -70,52 +70,39 @@ struct PatchBlock {
   // read from its end, and is [taps, out, in].
   static __device__ void copy_weight(const ConvShape& s, int tap, int c0, const float* weight,
                                      float* to) {
-    constexpr int together = turned ? tile_depth / 4 : columns / 4;
-    constexpr int copies = tile_depth * columns / 4 / threads;  // a thread
-    const int first = static_cast<int>(blockIdx.y) * columns;
+    constexpr int fours = turned ? tile_depth / 4 : columns / 4;  // that memory has together
+    constexpr int lines = threads / fours, copies = tile_depth * columns / 4 / threads;
+    const int four = static_cast<int>(threadIdx.x) % fours * 4;
+    const int line = static_cast<int>(threadIdx.x) / fours;
+    const int c = c0 + (turned ? four : line);
+    const int o = static_cast<int>(blockIdx.y) * columns + (turned ? line : four);
+    const int at =
+        turned ? ((patch_taps - 1 - tap) * s.out + o) * s.in + c : (tap * s.in + c) * s.out + o;
+    to += turned ? line * weight_stride + four : across_slot(line) * weight_stride + four;
 #pragma unroll
     for (int n = 0; n < copies; ++n) {
-      const int i = n * threads + static_cast<int>(threadIdx.x);
-      const int c = turned ? i % together * 4 : i / together;
-      const int o = turned ? i / together : i % together * 4;
-      const bool exists = c0 + c < s.in && first + o < s.out;
-      const int at = turned ? ((s.taps() - 1 - tap) * s.out + first + o) * s.in + c0 + c
-                            : (tap * s.in + c0 + c) * s.out + first + o;
-      const int place = turned ? o * weight_stride + c : across_slot(c) * weight_stride + o;
-      cp_async16(to + place, exists ? weight + at : weight, exists);
+      const bool exists =
+          turned ? c < s.in && o + n * lines < s.out : c + n * lines < s.in && o < s.out;
+      const int further = n * lines * (turned ? s.in : s.out);
+      cp_async16(to + n * (turned ? lines : lines / 4) * weight_stride,
+                 weight + (exists ? at + further : 0), exists);
     }
   }
 };
 
-// A step: 16 channels, a chunk, of one tap. All taps of a chunk come before the next chunk.
-struct PatchStep {
-  int chunk, tap = 0, column = 0, shift = 0;  // shift: from a pixel's row in the patch
-
-  __device__ void advance(const ConvShape& s) {
-    ++tap;
-    ++shift;
-    if (++column == s.kernel_width) {
-      column = 0;
-      shift += s.width - s.kernel_width;
-    }
-    if (tap == s.taps()) *this = {chunk + 1};
-  }
-};
-
-// Bit i * kernel_width + j: whether tap (i, j) of pixel m lies in the pixel's image.
+// Bit 3 i + j: whether tap (i, j) of pixel m lies in the pixel's image.
 __device__ inline unsigned taps_inside(const ConvShape& s, int m) {
   if (m >= s.inputs()) return 0;
   const Pixel pixel(m, s.height, s.width);
   unsigned bits = 0;
-  for (int i = s.kernel_height - 1; i >= 0; --i)
-    for (int j = s.kernel_width - 1; j >= 0; --j)
-      bits = bits << 1 | (inside(pixel.h + i - s.padding, s.height) &&
-                          inside(pixel.w + j - s.padding, s.width));
+  for (int tap = 0; tap < patch_taps; ++tap)
+    if (inside(pixel.h + tap / 3 - 1, s.height) && inside(pixel.w + tap % 3 - 1, s.width))
+      bits |= 1u << tap;
   return bits;
 }
 
-// Writes 64 pixels from m on and 64 channels from o on, as far as y has them.
-__device__ inline void store_pixels(const ConvShape& s, WarpTile<64, 64>& tile, int m, int o,
+// Writes 32 pixels from m on and 64 channels from o on, as far as y has them.
+__device__ inline void store_pixels(const ConvShape& s, WarpTile<32, 64>& tile, int m, int o,
                                     float* y) {
 #pragma unroll
   for (int j = 0; j < tile.rows_of_lane; ++j) {
@@ -132,59 +119,62 @@ __device__ inline void store_pixels(const ConvShape& s, WarpTile<64, 64>& tile, 
 // blockIdx = (tile of pixels, tile of channels, part): each of `parts` parts sums over its share of
 // the chunks, and writes a y of its own.
 template <int row_warps, int column_warps, bool turned>
-__global__ void __launch_bounds__(32 * row_warps * column_warps)
+__global__ void __launch_bounds__(PatchBlock<row_warps, column_warps, turned>::threads,
+                                  PatchBlock<row_warps, column_warps, turned>::at_once)
     patch_kernel(ConvShape s, int parts, const float* x, const float* weight, float* y) {
   using Block = PatchBlock<row_warps, column_warps, turned>;
-  const PatchSizes sizes(s, Block::rows);
+  const int patch_floats = Block::patch_floats(s);
   float* patches = dynamic_shared<float>();
-  float* weights = patches + sizes.count * sizes.floats;
+  float* weights = patches + 2 * patch_floats;
   float* zeros = weights + patch_stages * Block::weight_floats;
   if (threadIdx.x < 4) zeros[threadIdx.x] = 0;
 
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = lane_of_warp();
-  const int warp_row = warp % row_warps * 64, warp_column = warp / row_warps * 64;
+  const int warp_row = warp % row_warps * 32, warp_column = warp / row_warps * 64;
   const int m = static_cast<int>(blockIdx.x) * Block::rows + warp_row;
-  unsigned valid[8];
+  unsigned valid[2] = {};  // bit 16 (j % 2) + tap of valid[j / 2] is of row j
 #pragma unroll
-  for (int j = 0; j < 8; ++j)
-    valid[j] = taps_inside(s, m + lane_row(lane, j));
+  for (int j = 0; j < 4; ++j)
+    valid[j / 2] |= taps_inside(s, m + lane_row(lane, j)) << j % 2 * 16;
 
+  // A step is one tap of 16 channels, a chunk. All taps of a chunk come before the next chunk.
   const int chunks = (s.in + tile_depth - 1) / tile_depth, part = static_cast<int>(blockIdx.z);
-  const int begin = chunks * part / parts, end = chunks * (part + 1) / parts;
+  const int begin = chunks * part / parts * patch_taps;
+  const int end = chunks * (part + 1) / parts * patch_taps;
   const auto copy_patch = [&](int chunk, int slice, int slices) {
-    if (chunk < end)
-      Block::copy_patch(s, sizes, chunk * tile_depth, slice, slices, x,
-                        patches + chunk % sizes.count * sizes.floats);
+    if (chunk * patch_taps < end)
+      Block::copy_patch(s, chunk * tile_depth, slice, slices, x,
+                        patches + chunk % 2 * patch_floats);
   };
-  PatchStep next{begin};  // the one whose weights are copied next
-  const auto copy_weight = [&](int stage) {
-    if (next.chunk < end)
-      Block::copy_weight(s, next.tap, next.chunk * tile_depth, weight,
-                         weights + stage % patch_stages * Block::weight_floats);
-    next.advance(s);
+  const auto copy_weight = [&](int step) {
+    if (step < end)
+      Block::copy_weight(s, step % patch_taps, step / patch_taps * tile_depth, weight,
+                         weights + step % patch_stages * Block::weight_floats);
   };
-  for (int stage = 0; stage < patch_stages - 1; ++stage) {
-    if (stage < sizes.ahead) copy_patch(begin + stage, 0, 1);
-    copy_weight(stage);
+  copy_patch(begin / patch_taps, 0, 1);
+  for (int step = begin; step < begin + patch_stages - 1; ++step) {
+    copy_weight(step);
     cp_async_commit();
   }
 
-  WarpTile<64, 64> sums;
-  int stage = 0;
-  for (PatchStep step{begin}; step.chunk < end; step.advance(s), ++stage) {
+  WarpTile<32, 64> sums;
+#pragma unroll 1
+  for (int step = begin; step < end; ++step) {
     cp_async_wait<patch_stages - 2>();
     __syncthreads();  // the step is there, and all have done with what is replaced
-    copy_weight(stage + patch_stages - 1);
-    if (step.tap < sizes.slices) copy_patch(step.chunk + sizes.ahead, step.tap, sizes.slices);
+    const int chunk = step / patch_taps, tap = step % patch_taps;
+    copy_weight(step + patch_stages - 1);
+    if (tap < patch_slices) copy_patch(chunk + 1, tap, patch_slices);
     cp_async_commit();
 
-    Operand<64> a, b;
-    const float* pixels =
-        patches + step.chunk % sizes.count * sizes.floats + (warp_row + step.shift) * along_stride;
+    Operand<32> a;
+    Operand<64> b;
+    const float* pixels = patches + chunk % 2 * patch_floats +
+                          (warp_row + tap / 3 * s.width + tap % 3) * along_stride;
 #pragma unroll
-    for (int j = 0; j < 8; ++j)
-      a.read_row(j, valid[j] >> step.tap & 1 ? pixels + along_place(lane, j) : zeros);
-    const float* now = weights + stage % patch_stages * Block::weight_floats;
+    for (int j = 0; j < 4; ++j)
+      a.read_row(j, valid[j / 2] >> (j % 2 * 16 + tap) & 1 ? pixels + along_place(lane, j) : zeros);
+    const float* now = weights + step % patch_stages * Block::weight_floats;
     if constexpr (turned)
       b.read_along(now + warp_column * along_stride);
     else
@@ -220,7 +210,7 @@ struct PatchPlan {
         static_cast<int>(blocks_for(s.outputs(), Block::rows) * blocks_for(s.out, Block::columns));
     for (int n = 1; n <= std::min(8, chunks); n *= 2) {
       const int rounds = (tiles * n + multiprocessors() - 1) / multiprocessors();
-      const int steps = (chunks + n - 1) / n * s.taps() + (n > 1 ? 12 : 0);
+      const int steps = (chunks + n - 1) / n * patch_taps + (n > 1 ? 12 : 0);
       const int expected = rounds * rows * columns * steps;
       if (parts == 0 || expected < cost) *this = {rows, columns, n, expected};
     }
@@ -229,27 +219,26 @@ struct PatchPlan {
   template <bool turned>
   static PatchPlan best(const ConvShape& s) {
     PatchPlan plan;
+    plan.consider<8, 1, turned>(s);
+    plan.consider<4, 2, turned>(s);
     plan.consider<4, 1, turned>(s);
-    plan.consider<2, 2, turned>(s);
-    plan.consider<2, 1, turned>(s);
     return plan;
   }
 };
 
 inline bool patch_fits(const Conv2dSizes& sizes) {
-  const bool same = sizes.stride == 1 && sizes.groups == 1 && sizes.kernel_height <= 5 &&
-                    sizes.kernel_height == sizes.kernel_width &&
-                    sizes.kernel_height == 2 * sizes.padding + 1;
-  if (!same || sizes.in_channels % 4 != 0 || sizes.out_channels % 4 != 0) return false;
-  return PatchBlock<2, 1, true>::shared_bytes(conv_shape(sizes)) <= shared_memory_of_block();
+  return sizes.kernel_height == 3 && sizes.kernel_width == 3 && sizes.stride == 1 &&
+         sizes.padding == 1 && sizes.groups == 1 && sizes.in_channels % 4 == 0 &&
+         sizes.out_channels % 4 == 0 &&
+         PatchBlock<4, 1, true>::shared_bytes(conv_shape(sizes)) <= shared_memory_of_block();
 }
 
 template <bool turned>
 void conv2d_patch(const ConvShape& s, const float* x, const float* weight, float* y) {
   const PatchPlan plan = PatchPlan::best<turned>(s);
-  const auto launch_tile = plan.row_warps == 4      ? launch_patch<4, 1, turned>
-                           : plan.column_warps == 2 ? launch_patch<2, 2, turned>
-                                                    : launch_patch<2, 1, turned>;
+  const auto launch_tile = plan.row_warps == 8      ? launch_patch<8, 1, turned>
+                           : plan.column_warps == 2 ? launch_patch<4, 2, turned>
+                                                    : launch_patch<4, 1, turned>;
   if (plan.parts == 1) return launch_tile(s, 1, x, weight, y);
   const int count = s.outputs() * s.out;
   Workspace workspace;

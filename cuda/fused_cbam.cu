@@ -7,14 +7,14 @@
 
 namespace chalk::cuda {
 
-// Blocks of 8 warps, threadIdx.y; a warp's lanes, threadIdx.x, are neighbouring channels. Lanes
-// beyond the last channel and warps beyond the last pixel do the last one's work again, for there
-// are barriers on the way, and store nothing.
+// Blocks that see pixels have 32 of them below each other, threadIdx.y, and 8 threads for each,
+// with n neighbouring channels at a time: 4 where channels can be had in packs, else 1. Threads
+// beyond the last channel or pixel do the last one's work again, for there are barriers on the way,
+// and store nothing. Blocks of the layers, which see an image's channels, are 8 warps.
+constexpr int packs_of_block = 8, pixels_of_block = 32, pixels_of_thread = 2;
+constexpr int strip = pixels_of_thread * pixels_of_block;  // where a block needs whole pixels
+constexpr int piece = 4 * strip;                           // where it needs 8 packs of them
 constexpr int lanes = 32, warps = 8;
-constexpr int strip_of_warp = 8;              // pixels, one after the other
-constexpr int strip = warps * strip_of_warp;  // of a block, where it needs all channels of a pixel
-constexpr int piece = 4 * strip;              // where it needs 32 channels only
-constexpr int packs_of_block = 8, pixels_of_block = 32, pixels_of_thread = strip / pixels_of_block;
 constexpr int tile = 8, with_margin = tile + 6, taps = 7 * 7 * 2;  // where the 7x7 window goes
 constexpr int channels_of_output = 64;  // of one block, which needs b of its pixels first
 
@@ -50,16 +50,6 @@ __device__ __forceinline__ int thread_of_block() {
   return threadIdx.y * blockDim.x + threadIdx.x;
 }
 
-// Batch norm of one channel: u = (x - mean) scale + beta.
-template <typename T>
-struct NormOfChannel {
-  T mean, scale, beta;
-
-  __device__ NormOfChannel(const CbamWeights<T>& w, int c)
-      : mean(w.mean[c]), scale(w.gamma[c] * w.inverse_std[c]), beta(w.beta[c]) {}
-  __device__ T operator()(T x) const { return (x - mean) * scale + beta; }
-};
-
 // relu, and relu's derivative times dy; NaN stays NaN.
 template <typename T>
 __device__ __forceinline__ T zero_unless_positive(T y, T value) {
@@ -79,16 +69,14 @@ __device__ __forceinline__ T sum_of_warp(T value) {
   return value;
 }
 
-// In the first warp: what the lane of that number has collected in all warps.
-template <typename Collected>
-__device__ Collected merge_warps(const Collected& mine) {
-  Collected all[1] = {mine};
-  over_lanes(all, [](Collected a, const Collected& b) {
+// In the first threads: what they and those below them have collected.
+template <typename Collected, int n>
+__device__ void merge_pixels(Collected (&collected)[n]) {
+  over_lanes(collected, [](Collected a, const Collected& b) {
     a.merge(b);
     return a;
   });
   __syncthreads();  // the shared memory may be used again
-  return all[0];
 }
 
 // ---- forward ----
@@ -109,25 +97,35 @@ struct Pooled {
   }
 };
 
-// pooled [N, pieces, C]. Grid [N pieces, C / 32]; a warp takes every 8th pixel of the piece.
-template <typename T>
+// pooled [N, pieces, C]. Grid [N pieces, C / 8 n].
+template <typename T, int n>
 __global__ void cbam_pool(CbamShape s, CbamWeights<T> w, const T* __restrict__ x,
                           Pooled<T>* __restrict__ pooled) {
   const PartOfImage block(s.pieces());
-  const int own = blockIdx.y * lanes + threadIdx.x, c = std::min(own, s.channels - 1);
-  const int begin = block.part * piece, end = std::min(s.pixels, begin + piece);
-  const T* from = x + block.image * s.pixels * s.channels + c;
-  const NormOfChannel<T> norm(w, c);
-  Pooled<T> mine{0, norm(from[0]), 0};
-  for (int p = begin + threadIdx.y; p < end; p += warps) {
-    const T u = norm(from[p * s.channels]);
-    const bool higher = u > mine.highest;
-    mine.sum += u;
-    mine.highest = higher ? u : mine.highest;
-    mine.pixel = higher ? p : mine.pixel;
+  const int packs = s.channels / n, own = blockIdx.y * packs_of_block + threadIdx.x;
+  const int pack = std::min(own, packs - 1), begin = block.part * piece;
+  const int end = std::min(s.pixels, begin + piece);
+  const T* from = x + block.image * s.pixels * s.channels;
+  const Normalise<T, n> norm(pack, w.mean, w.inverse_std, w.gamma, w.beta);
+  const Pack<T, n> first = load<n>(from, pack);
+  Pooled<T> mine[n];
+  for (int j = 0; j < n; ++j)
+    mine[j] = {0, norm(j, first.at[j]), 0};
+#pragma unroll 4
+  for (int p = begin + threadIdx.y; p < end; p += pixels_of_block) {
+    const Pack<T, n> value = load<n>(from, p * packs + pack);
+    for (int j = 0; j < n; ++j) {
+      const T u = norm(j, value.at[j]);
+      const bool higher = u > mine[j].highest;
+      mine[j].sum += u;
+      mine[j].highest = higher ? u : mine[j].highest;
+      mine[j].pixel = higher ? p : mine[j].pixel;
+    }
   }
-  mine = merge_warps(mine);
-  if (threadIdx.y == 0 && own < s.channels) pooled[blockIdx.x * s.channels + c] = mine;
+  merge_pixels(mine);
+  if (threadIdx.y > 0 || own >= packs) return;
+  for (int j = 0; j < n; ++j)
+    pooled[blockIdx.x * s.channels + pack * n + j] = mine[j];
 }
 
 // hidden [2, R] = relu(w1^T average), relu(w1^T highest) of an image: a warp an element.
@@ -198,8 +196,7 @@ struct Highest {
   }
 };
 
-// m, h and its channel. Grid [N strips], blocks [8, 32]: 8 lanes share a pixel, n neighbouring
-// channels each at a time, so a few shuffles end 4 pixels of a warp at once.
+// m, h and its channel. Grid [N strips]; a few shuffles end 4 pixels of a warp at once.
 template <typename T, int n>
 __global__ void cbam_maps(CbamShape s, CbamWeights<T> w, const T* __restrict__ x,
                           CbamImages<T> images) {
@@ -262,9 +259,9 @@ struct TileForward {
   T maps[2][with_margin * with_margin], w7[taps], b[tile * tile];
 };
 
-// b of a tile's pixels, where four threads share a pixel's rows of the window; then y, where a warp
-// takes a row of the tile. Grid [N tiles, C / 64].
-template <typename T>
+// b of a tile's pixels, where four threads share a pixel's rows of the window; then y. Grid [N
+// tiles, C / 64].
+template <typename T, int n>
 __global__ void cbam_output(CbamShape s, CbamWeights<T> w, const T* __restrict__ x,
                             const T* __restrict__ residual, CbamImages<T> images,
                             T* __restrict__ y) {
@@ -295,18 +292,23 @@ __global__ void cbam_output(CbamShape s, CbamWeights<T> w, const T* __restrict__
   }
   __syncthreads();
 
-  const int h = first_row + threadIdx.y;
-  if (h >= s.height) return;
-  const int begin = blockIdx.y * channels_of_output;
-  for (int c = begin + threadIdx.x; c < std::min(s.channels, begin + channels_of_output);
-       c += lanes) {
-    const NormOfChannel<T> norm(w, c);
-    const T a = images.channel_weight[block.image * s.channels + c];
-    for (int i = 0; i < tile; ++i) {
-      const int p = h * s.width + std::min(first_column + i, s.width - 1);
-      const int at = (first_pixel + p) * s.channels + c;
-      const T value = norm(x[at]) * a * shared.b[threadIdx.y * tile + i] + residual[at];
-      if (first_column + i < s.width) y[at] = zero_unless_positive(value, value);
+  const int packs = s.channels / n, begin = blockIdx.y * channels_of_output / n;
+  const int end = std::min(packs, begin + channels_of_output / n);
+  for (int pack = begin + threadIdx.x; pack < end; pack += packs_of_block) {
+    const Normalise<T, n> norm(pack, w.mean, w.inverse_std, w.gamma, w.beta);
+    const Pack<T, n> a = load<n>(images.channel_weight + block.image * s.channels, pack);
+    for (int i = 0; i < pixels_of_thread; ++i) {
+      const int of_tile = threadIdx.y + i * pixels_of_block;
+      const int h = first_row + of_tile / tile, column_of_map = first_column + of_tile % tile;
+      const int p = std::min(h, s.height - 1) * s.width + std::min(column_of_map, s.width - 1);
+      const int at = (first_pixel + p) * packs + pack;
+      const Pack<T, n> value = load<n>(x, at);
+      Pack<T, n> result = load<n>(residual, at);
+      for (int j = 0; j < n; ++j) {
+        const T z = norm(j, value.at[j]) * a.at[j] * shared.b[of_tile] + result.at[j];
+        result.at[j] = zero_unless_positive(z, z);
+      }
+      if (h < s.height && column_of_map < s.width) store(y, at, result);
     }
   }
 }
@@ -315,17 +317,20 @@ template <typename T>
 void cbam_forward(const CbamSizes& sizes, const CbamWeights<T>& w, const T* x, const T* residual,
                   const CbamImages<T>& images, T* y) {
   const CbamShape s(sizes);
-  const dim3 block(lanes, warps);
+  const int n = in_packs(s.channels) ? 4 : 1;
+  const dim3 block(packs_of_block, pixels_of_block);
   Workspace workspace;
   Pooled<T>* pooled = workspace.take<Pooled<T>>(sizes.batch * s.pieces() * sizes.channels);
   T* hidden = workspace.take<T>(sizes.batch * 2 * sizes.hidden);
-  launch(cbam_pool<T>, dim3(s.images * s.pieces(), blocks_for(s.channels, lanes)), block,
-         warps * lanes * sizeof(Pooled<T>), s, w, x, pooled);
-  launch(cbam_channel_weights<T>, s.images, block, 0, s, w, pooled, hidden, images);
-  launch(in_packs(s.channels) ? cbam_maps<T, 4> : cbam_maps<T, 1>, s.images * s.strips(),
-         dim3(packs_of_block, pixels_of_block), 0, s, w, x, images);
-  launch(cbam_output<T>, dim3(s.images * s.tiles(), blocks_for(s.channels, channels_of_output)),
-         block, sizeof(TileForward<T>), s, w, x, residual, images, y);
+  launch(n == 4 ? cbam_pool<T, 4> : cbam_pool<T, 1>,
+         dim3(s.images * s.pieces(), blocks_for(s.channels / n, packs_of_block)), block,
+         shared_for<Pooled<T>>(n), s, w, x, pooled);
+  launch(cbam_channel_weights<T>, s.images, dim3(lanes, warps), 0, s, w, pooled, hidden, images);
+  launch(n == 4 ? cbam_maps<T, 4> : cbam_maps<T, 1>, s.images * s.strips(), block, 0, s, w, x,
+         images);
+  launch(n == 4 ? cbam_output<T, 4> : cbam_output<T, 1>,
+         dim3(s.images * s.tiles(), blocks_for(s.channels, channels_of_output)), block,
+         sizeof(TileForward<T>), s, w, x, residual, images, y);
 }
 
 // ---- backward: autograd/cpu/fused_cbam.cpp derives it ----
@@ -371,39 +376,49 @@ struct CbamGradients {
 };
 
 // g = dy where y > 0, which is dresidual; dt = db b (1 - b), db = sum over c of g v; and the sums
-// of a strip. Grid [N strips]; each lane takes every 32nd channel of its warp's pixels.
-template <typename T>
+// of a strip. Grid [N strips]; threads as in cbam_maps. Beyond the last pixel or channel all is 0.
+template <typename T, int n>
 __global__ void cbam_back_to_pixels(CbamShape s, CbamWeights<T> w, CbamImages<T> images,
                                     const T* __restrict__ x, const T* __restrict__ y,
                                     const T* __restrict__ dy, T* __restrict__ g,
                                     CbamGradients<T> d) {
   const PartOfImage block(s.strips());
-  const int first = block.part * strip + threadIdx.y * strip_of_warp;
+  const int first = block.part * strip + threadIdx.y, packs = s.channels / n;
   const int first_pixel = block.image * s.pixels;
-  T b[strip_of_warp], db[strip_of_warp] = {};
-  for (int i = 0; i < strip_of_warp; ++i)
-    b[i] = images.pixel_weight[first_pixel + std::min(first + i, s.pixels - 1)];
-  for (int begin = 0; begin < s.channels; begin += lanes) {
-    const int own = begin + threadIdx.x, c = std::min(own, s.channels - 1);
-    const NormOfChannel<T> norm(w, c);
-    const T a = images.channel_weight[block.image * s.channels + c];
-    CbamSums<T> sums{};
-    for (int i = 0; i < strip_of_warp; ++i) {
-      const int at = (first_pixel + std::min(first + i, s.pixels - 1)) * s.channels + c;
-      const bool inside = first + i < s.pixels && own < s.channels;
-      const T gradient = inside ? zero_unless_positive(y[at], dy[at]) : T(0);
-      const T from_mean = inside ? x[at] - norm.mean : T(0);
-      if (inside) g[at] = gradient;
-      db[i] += inside ? gradient * norm(x[at]) * a : T(0);
-      sums.merge({gradient * b[i], gradient * b[i] * from_mean, from_mean});
+  const T* channel_weight = images.channel_weight + block.image * s.channels;
+  T b[pixels_of_thread], db[pixels_of_thread] = {};
+  for (int i = 0; i < pixels_of_thread; ++i)
+    b[i] = images.pixel_weight[first_pixel + std::min(first + i * pixels_of_block, s.pixels - 1)];
+  for (int begin = 0; begin < packs; begin += packs_of_block) {
+    const int own = begin + threadIdx.x, pack = std::min(own, packs - 1);
+    const Normalise<T, n> norm(pack, w.mean, w.inverse_std, w.gamma, w.beta);
+    const Pack<T, n> a = load<n>(channel_weight, pack);
+    CbamSums<T> sums[n] = {};
+    for (int i = 0; i < pixels_of_thread; ++i) {
+      const int p = first + i * pixels_of_block;
+      const int at = (first_pixel + std::min(p, s.pixels - 1)) * packs + pack;
+      const bool inside = p < s.pixels && own < packs;
+      const Pack<T, n> value = load<n>(x, at), result = load<n>(y, at);
+      Pack<T, n> gradient = load<n>(dy, at);
+      for (int j = 0; j < n; ++j) {
+        gradient.at[j] = zero_unless_positive(result.at[j], gradient.at[j]);
+        const T g_b = inside ? gradient.at[j] * b[i] : T(0);
+        const T from_mean = inside ? value.at[j] - norm.mean.at[j] : T(0);
+        db[i] += inside ? gradient.at[j] * norm(j, value.at[j]) * a.at[j] : T(0);
+        sums[j].merge({g_b, g_b * from_mean, from_mean});
+      }
+      if (inside) store(g, at, gradient);
     }
-    sums = merge_warps(sums);
-    if (threadIdx.y == 0 && own < s.channels) d.strips[blockIdx.x * s.channels + c] = sums;
+    merge_pixels(sums);
+    if (threadIdx.y > 0 || own >= packs) continue;
+    for (int j = 0; j < n; ++j)
+      d.strips[blockIdx.x * s.channels + pack * n + j] = sums[j];
   }
-  for (int i = 0; i < strip_of_warp; ++i) {
-    db[i] = sum_of_warp(db[i]);
-    if (threadIdx.x == 0 && first + i < s.pixels)
-      d.dt[first_pixel + first + i] = db[i] * b[i] * (1 - b[i]);
+  for (int i = 0; i < pixels_of_thread; ++i) {
+    for (int distance = packs_of_block / 2; distance > 0; distance /= 2)
+      db[i] += __shfl_xor_sync(~0u, db[i], distance);
+    const int p = first + i * pixels_of_block;
+    if (threadIdx.x == 0 && p < s.pixels) d.dt[first_pixel + p] = db[i] * b[i] * (1 - b[i]);
   }
 }
 
@@ -449,29 +464,38 @@ __global__ void cbam_back_to_maps(CbamShape s, const T* w7, const T* maps, CbamG
 }
 
 // The sums of a piece, of dv = g b + dm / C + (dh where h was found): those of g b are known for
-// its strips, one for each of the first warps. Grid [N pieces, C / 32]; a warp takes every 8th
-// pixel.
-template <typename T>
+// its strips, one for each of the first rows of threads. Grid [N pieces, C / 8 n].
+template <typename T, int n>
 __global__ void cbam_sums(CbamShape s, const T* mean, const std::int64_t* channel,
                           const T* __restrict__ x, CbamGradients<T> d) {
   const PartOfImage block(s.pieces());
-  const int own = blockIdx.y * lanes + threadIdx.x, c = std::min(own, s.channels - 1);
-  const int begin = block.part * piece, end = std::min(s.pixels, begin + piece);
-  const int first_pixel = block.image * s.pixels;
+  const int packs = s.channels / n, own = blockIdx.y * packs_of_block + threadIdx.x;
+  const int pack = std::min(own, packs - 1), begin = block.part * piece;
+  const int end = std::min(s.pixels, begin + piece), first_pixel = block.image * s.pixels;
   const T* dmaps = d.dmaps + 2 * first_pixel;
-  const T mean_of_channel = mean[c];
-  CbamSums<T> sums{};
+  const Pack<T, n> mean_of_channel = load<n>(mean, pack);
+  CbamSums<T> sums[n] = {};
   const int own_strip = begin / strip + threadIdx.y;
   if (threadIdx.y < piece / strip && own_strip < s.strips())
-    sums = d.strips[(block.image * s.strips() + own_strip) * s.channels + c];
-  for (int p = begin + threadIdx.y; p < end; p += warps) {
-    const T dh = channel[first_pixel + p] == c ? dmaps[s.pixels + p] : T(0);
-    const T dv = dmaps[p] / static_cast<T>(s.channels) + dh;
-    const T from_mean = x[(first_pixel + p) * s.channels + c] - mean_of_channel;
-    sums.merge({dv, dv * from_mean, 0});
+    for (int j = 0; j < n; ++j)
+      sums[j] = d.strips[(block.image * s.strips() + own_strip) * s.channels + pack * n + j];
+#pragma unroll 4
+  for (int p = begin + threadIdx.y; p < end; p += pixels_of_block) {
+    const T dm = dmaps[p] / static_cast<T>(s.channels), dh = dmaps[s.pixels + p];
+    const int found = static_cast<int>(channel[first_pixel + p]) - pack * n;
+    const Pack<T, n> value = load<n>(x, (first_pixel + p) * packs + pack);
+    for (int j = 0; j < n; ++j) {
+      const T dv = dm + (found == j ? dh : T(0));
+      sums[j].merge({dv, dv * (value.at[j] - mean_of_channel.at[j]), 0});
+    }
   }
-  const auto all = merge_warps(CbamSums<double>{sums.dv, sums.dv_d, sums.d});
-  if (threadIdx.y == 0 && own < s.channels) d.pieces[blockIdx.x * s.channels + c] = all;
+  CbamSums<double> all[n];
+  for (int j = 0; j < n; ++j)
+    all[j] = {sums[j].dv, sums[j].dv_d, sums[j].d};
+  merge_pixels(all);
+  if (threadIdx.y > 0 || own >= packs) return;
+  for (int j = 0; j < n; ++j)
+    d.pieces[blockIdx.x * s.channels + pack * n + j] = all[j];
 }
 
 // ds [C], where da = sum(dv u) and u = d scale + beta; the pieces' sums in the place of the first.
@@ -483,8 +507,8 @@ __device__ void back_to_channel_weights(const CbamShape& s, const CbamWeights<T>
     for (int i = 1; i < s.pieces(); ++i)
       sums.merge(pieces[i * s.channels + c]);
     pieces[c] = sums;
-    const NormOfChannel<T> norm(w, c);
-    const double a = channel_weight[c], da = sums.dv_d * norm.scale + sums.dv * norm.beta;
+    const T scale = w.gamma[c] * w.inverse_std[c];
+    const double a = channel_weight[c], da = sums.dv_d * scale + sums.dv * w.beta[c];
     ds[c] = static_cast<T>(da * a * (1 - a));
   }
 }
@@ -557,7 +581,7 @@ __device__ void end_batch_norm(const CbamShape& s, const CbamWeights<T>& w, bool
                                const CbamResults<T>& results) {
   const T inverse_std = w.inverse_std[c], rows = static_cast<T>(s.images) * s.pixels;
   const T dbeta = static_cast<T>(sum[0]), dgamma = static_cast<T>(sum[1]) * inverse_std;
-  const T each = NormOfChannel<T>(w, c).scale / rows;
+  const T each = w.gamma[c] * inverse_std / rows;
   results.beta[c] = dbeta;
   results.gamma[c] = dgamma;
   d.constant[c] = training ? each * dbeta : T(0);
@@ -596,31 +620,37 @@ __global__ void cbam_parameters(CbamShape s, CbamWeights<T> w, const T* pooled, 
   }
 }
 
-// dx = scale du - along d - constant. Grid [N strips, C / 32]; a lane a channel of its warp's
-// pixels.
-template <typename T>
+// dx = scale du - along d - constant. Grid [N strips, C / 8 n]; n channels a thread.
+template <typename T, int n>
 __global__ void cbam_back_to_input(CbamShape s, CbamWeights<T> w, CbamImages<T> images,
                                    const T* __restrict__ x, const T* __restrict__ g,
                                    CbamGradients<T> d, T* __restrict__ dx) {
   const PartOfImage block(s.strips());
-  const int c = blockIdx.y * lanes + threadIdx.x;
-  if (c >= s.channels) return;
-  const int first = block.part * strip + threadIdx.y * strip_of_warp;
-  const int first_pixel = block.image * s.pixels, at_channel = block.image * s.channels + c;
+  const int packs = s.channels / n, pack = blockIdx.y * packs_of_block + threadIdx.x;
+  if (pack >= packs) return;
+  const int first = block.part * strip + threadIdx.y, first_pixel = block.image * s.pixels;
   const T *dmaps = d.dmaps + 2 * first_pixel, *dpooled = d.dpooled + 2 * block.image * s.channels;
-  const NormOfChannel<T> norm(w, c);
-  const T factor = norm.scale * images.channel_weight[at_channel], along = d.along[c];
-  const T shift = norm.scale * dpooled[c] / static_cast<T>(s.pixels) - d.constant[c];
-  const T dhighest = norm.scale * dpooled[s.channels + c];
-  const int highest = static_cast<int>(images.pixel[at_channel]);
-  for (int i = 0; i < strip_of_warp; ++i) {
-    const int p = std::min(first + i, s.pixels - 1), at = (first_pixel + p) * s.channels + c;
-    const T dh = images.channel[first_pixel + p] == c ? dmaps[s.pixels + p] : T(0);
-    const T dv =
-        g[at] * images.pixel_weight[first_pixel + p] + dmaps[p] / static_cast<T>(s.channels) + dh;
-    const T at_highest = p == highest ? dhighest : T(0);
-    if (first + i < s.pixels)
-      dx[at] = dv * factor + shift - along * (x[at] - norm.mean) + at_highest;
+  const Normalise<T, n> norm(pack, w.mean, w.inverse_std, w.gamma, w.beta);
+  const Pack<T, n> a = load<n>(images.channel_weight + block.image * s.channels, pack);
+  const Pack<T, n> daverage = load<n>(dpooled, pack), dhighest = load<n>(dpooled, packs + pack);
+  const Pack<T, n> along = load<n>(d.along, pack), constant = load<n>(d.constant, pack);
+  const Pack<std::int64_t, n> highest = load<n>(images.pixel + block.image * s.channels, pack);
+  for (int i = 0; i < pixels_of_thread; ++i) {
+    const int own = first + i * pixels_of_block, p = std::min(own, s.pixels - 1);
+    const int at = (first_pixel + p) * packs + pack;
+    const T b = images.pixel_weight[first_pixel + p];
+    const T dm = dmaps[p] / static_cast<T>(s.channels), dh = dmaps[s.pixels + p];
+    const int found = static_cast<int>(images.channel[first_pixel + p]) - pack * n;
+    const Pack<T, n> value = load<n>(x, at);
+    Pack<T, n> gradient = load<n>(g, at);
+    for (int j = 0; j < n; ++j) {
+      const T scale = norm.scale.at[j], dv = gradient.at[j] * b + dm + (found == j ? dh : T(0));
+      gradient.at[j] = dv * (scale * a.at[j]) +
+                       (scale * daverage.at[j] / static_cast<T>(s.pixels) - constant.at[j]) -
+                       along.at[j] * (value.at[j] - norm.mean.at[j]) +
+                       (highest.at[j] == p ? scale * dhighest.at[j] : T(0));
+    }
+    if (own < s.pixels) store(dx, at, gradient);
   }
 }
 
@@ -629,22 +659,23 @@ void cbam_backward(const CbamSizes& sizes, const CbamWeights<T>& w, const CbamIm
                    bool training, const T* x, const T* y, const T* dy,
                    const CbamResults<T>& results) {
   const CbamShape s(sizes);
-  const dim3 block(lanes, warps);
+  const int n = in_packs(s.channels) ? 4 : 1;
+  const dim3 block(packs_of_block, pixels_of_block);
   const unsigned strips = s.images * s.strips(), pieces = s.images * s.pieces();
-  const unsigned channels = blocks_for(s.channels, lanes);
+  const unsigned packs = blocks_for(s.channels / n, packs_of_block);
   Workspace workspace;
   const CbamGradients<T> d(sizes, s, workspace);
-  launch(cbam_back_to_pixels<T>, strips, block, warps * lanes * sizeof(CbamSums<T>), s, w, images,
-         x, y, dy, results.residual, d);
+  launch(n == 4 ? cbam_back_to_pixels<T, 4> : cbam_back_to_pixels<T, 1>, strips, block,
+         shared_for<CbamSums<T>>(n), s, w, images, x, y, dy, results.residual, d);
   launch(cbam_back_to_maps<T>, s.images * s.tiles(), 2 * tile * tile, sizeof(TileBackward<T>), s,
          w.w7, images.maps, d);
-  launch(cbam_sums<T>, dim3(pieces, channels), block, warps * lanes * sizeof(CbamSums<double>), s,
-         w.mean, images.channel, x, d);
-  launch(cbam_back_to_layers<T>, s.images, block, 0, s, w, images, x, d);
+  launch(n == 4 ? cbam_sums<T, 4> : cbam_sums<T, 1>, dim3(pieces, packs), block,
+         shared_for<CbamSums<double>>(n), s, w.mean, images.channel, x, d);
+  launch(cbam_back_to_layers<T>, s.images, dim3(lanes, warps), 0, s, w, images, x, d);
   launch(cbam_parameters<T>, finish_grid(to_int((sizes.hidden + 1) * sizes.channels + taps)),
          finish_block(), shared_for(2), s, w, images.pooled, training, d, results);
-  launch(cbam_back_to_input<T>, dim3(strips, channels), block, 0, s, w, images, x, results.residual,
-         d, results.x);
+  launch(n == 4 ? cbam_back_to_input<T, 4> : cbam_back_to_input<T, 1>, dim3(strips, packs), block,
+         0, s, w, images, x, results.residual, d, results.x);
 }
 
 template void cbam_forward(const CbamSizes&, const CbamWeights<float>&, const float*, const float*,
