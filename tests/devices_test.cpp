@@ -120,6 +120,16 @@ void check_similar(const std::vector<double>& actual, const std::vector<double>&
 
 }  // namespace
 
+TEST_CASE("running out of a GPU's memory says how much was asked for, is used and is free") {
+  if (!has_cuda_kernels) return;
+  const Tensor some = Tensor::zeros({1000}, DType::float32, Device::cuda);
+  constexpr Index too_many = Index{1} << 40;
+  check_error([&] { Tensor({too_many}, DType::float32, Device::cuda); },
+              {"out of memory on " + to_string(Device::cuda), std::to_string(4 * too_many),
+               "tensors use", "MiB", "are free", "smaller batch"});
+  CHECK(sum(some).item() == 0);
+}
+
 TEST_CASE("a run on another device gives the same bits") {
   if (has_cuda_kernels) return;
   const FerFolder folder;
