@@ -3,7 +3,7 @@
 //
 // All nine taps need the same pixels of x and dy, so a block computes all nine, of 32 channels of x
 // and 64 of dy, while it walks along the pixels. It has the pixels of x around the present ones in
-// a ring in shared memory, which each of them enters once, and those of dy in four stages.
+// a ring in shared memory, which each of them enters once, and those of dy in three stages.
 //
 // Pixels are counted with one of zeros behind every row of an image and a row of zeros behind every
 // image. So pixel m + (i - 1, j - 1) is (i - 1) (width + 1) + j - 1 away from pixel m, and what
@@ -19,7 +19,7 @@
 
 namespace chalk::cuda {
 
-constexpr int ring_stages = 4, ring_threads = 192, ring_in = 32, ring_out = 64;
+constexpr int ring_stages = 3, ring_threads = 192, ring_in = 32, ring_out = 64;
 
 // How far a tap reaches, in counted pixels, and how many there are in all images.
 __host__ __device__ inline int ring_halo(const ConvShape& s) {
@@ -30,7 +30,8 @@ __host__ __device__ inline int counted_pixels(const ConvShape& s) {
 }
 
 // A power of two, so that a pixel's place is quickly found: room for the pixels that a step reads
-// and for those that arrive.
+// and for those that arrive. The first 16 are behind the end once more, so that what a lane reads
+// in a step lies at fixed distances from the first.
 inline int ring_size(const ConvShape& s) {
   const int needed = 2 * ring_halo(s) + ring_stages * tile_depth;
   return static_cast<int>(std::bit_ceil(static_cast<unsigned>(needed)));
@@ -64,7 +65,7 @@ struct CountedPixel {
 __device__ inline void copy_channels(int pixel, int channel, int channels, const float* images,
                                      float* to) {
   const bool exists = pixel >= 0 && channel < channels;
-  cp_async16(to, exists ? images + pixel * channels + channel : images, exists);
+  cp_async16(to, images + (exists ? pixel * channels + channel : 0), exists);
 }
 
 // The copies of a block, by all its threads: of each step 16 pixels of x and 16 of dy.
@@ -87,21 +88,23 @@ struct RingCopies {
         x_pixel(s, number),
         dy_pixel(s, first + static_cast<int>(threadIdx.x) / dy_threads) {}
 
+  __device__ void copy_x(int pixel, int number, int c, const float* x, float* ring) const {
+    float* to = ring + (number & mask) * x_stride + c;
+    copy_channels(pixel, c0 + c, s.in, x, to);
+    if ((number & mask) < tile_depth)
+      copy_channels(pixel, c0 + c, s.in, x, to + (mask + 1) * x_stride);
+  }
   // The pixels of x around the first step's.
   __device__ void begin(int first, const float* x, float* ring) const {
     for (int i = static_cast<int>(threadIdx.x); i < 2 * ring_halo(s) * x_fours; i += ring_threads) {
-      const int at = first - ring_halo(s) + i / x_fours, c = i % x_fours * 4;
-      copy_channels(CountedPixel(s, at).real(s), c0 + c, s.in, x,
-                    ring + (at & mask) * x_stride + c);
+      const int at = first - ring_halo(s) + i / x_fours;
+      copy_x(CountedPixel(s, at).real(s), at, i % x_fours * 4, x, ring);
     }
   }
   // The pixels of dy of the next step, and the last ones of x.
   __device__ void next(const float* x, float* ring, const float* dy, float* stages) {
     const int thread = static_cast<int>(threadIdx.x);
-    if (thread < x_threads) {
-      const int c = thread % x_fours * 4;
-      copy_channels(x_pixel.real(s), c0 + c, s.in, x, ring + (number & mask) * x_stride + c);
-    }
+    if (thread < x_threads) copy_x(x_pixel.real(s), number, thread % x_fours * 4, x, ring);
     const int pixel = dy_pixel.real(s);
     float* to = stages + stage * dy_floats + thread / dy_threads * dy_stride;
 #pragma unroll
@@ -137,7 +140,7 @@ __global__ void __launch_bounds__(ring_threads)
     ring_kernel(ConvShape s, Pieces pieces, int ring_pixels, const float* x, const float* dy,
                 float* sums_of_pieces) {
   float* ring = dynamic_shared<float>();
-  float* stages = ring + ring_pixels * RingCopies::x_stride;
+  float* stages = ring + (ring_pixels + tile_depth) * RingCopies::x_stride;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = lane_of_warp();
   const int tap_row = warp / 2, o_half = warp % 2 * 32;
   const int piece = static_cast<int>(blockIdx.z), first = piece * pieces.steps * tile_depth;
@@ -159,15 +162,14 @@ __global__ void __launch_bounds__(ring_threads)
     Operand<32> b;
     b.read_across(stages + step % ring_stages * RingCopies::dy_floats + o_half,
                   RingCopies::dy_stride);
-    const int row = first + step * tile_depth + (tap_row - 1) * (s.width + 1);
+    const int pixel = first + step * tile_depth + (tap_row - 1) * (s.width + 1) - 1 + lane % 4;
+    const float* pixels = ring + (pixel & copies.mask) * RingCopies::x_stride + lane / 4 * 4;
 #pragma unroll
     for (int tap = 0; tap < 3; ++tap) {
       Operand<32> a;
 #pragma unroll
-      for (int q = 0; q < 4; ++q) {
-        const int pixel = row + tap - 1 + q * 4 + lane % 4;
-        a.read_four_rows(q, 0, ring + (pixel & copies.mask) * RingCopies::x_stride + lane / 4 * 4);
-      }
+      for (int q = 0; q < 4; ++q)
+        a.read_four_rows(q, 0, pixels + (tap + q * 4) * RingCopies::x_stride);
       sums[tap].multiply(a, b);
     }
   }
@@ -179,7 +181,7 @@ __global__ void __launch_bounds__(ring_threads)
 
 inline std::size_t ring_bytes(const ConvShape& s) {
   return sizeof(float) *
-         (ring_size(s) * RingCopies::x_stride + ring_stages * RingCopies::dy_floats);
+         ((ring_size(s) + tile_depth) * RingCopies::x_stride + ring_stages * RingCopies::dy_floats);
 }
 
 inline bool ring_fits(const Conv2dSizes& sizes) {

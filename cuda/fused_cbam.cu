@@ -350,11 +350,11 @@ struct CbamSums {
 // What the kernels leave for each other. Of every pointer image n has its own part.
 template <typename T>
 struct CbamGradients {
-  T *dt, *dmaps;              // [N, P]; [N, 2, P]: dm, dh
+  T *dt, *dmaps;              // [N, P]; [N, 2, P]: dm / C, dh
   T* w7;                      // [N, tiles, 98]: dw7 of each tile
   CbamSums<T>* strips;        // [N, strips, C]: where dv is g b only
   CbamSums<double>* pieces;   // [N, pieces, C]
-  T *ds, *dpooled;            // [N, C]; [N, 2, C]: daverage, dhighest
+  T *ds, *dpooled;            // [N, C]; [N, 2, C]: daverage / P, dhighest
   T *hidden, *dhidden;        // [N, 2, R]; [N, R]: of the sum of the two rows of hidden
   double *sum_du, *sum_du_d;  // [N, C]
   T *along, *constant;        // [C]: of batch norm's backward pass
@@ -427,8 +427,8 @@ struct TileBackward {
   T dt[with_margin * with_margin], maps[2][with_margin * with_margin], w7[taps];
 };
 
-// dm and dh = dt convolved with w7 turned round, a thread a pixel of one of them; dw7 of the tile =
-// correlation of (m, h) with dt, a thread a tap. Grid [N tiles], 128 threads.
+// dm / C and dh, where dm, dh = dt convolved with w7 turned round, a thread a pixel of one of them;
+// dw7 of the tile = correlation of (m, h) with dt, a thread a tap. Grid [N tiles], 128 threads.
 template <typename T>
 __global__ void cbam_back_to_maps(CbamShape s, const T* w7, const T* maps, CbamGradients<T> d) {
   const PartOfImage block(s.tiles());
@@ -451,7 +451,8 @@ __global__ void cbam_back_to_maps(CbamShape s, const T* w7, const T* maps, CbamG
                   shared.w7[((6 - i) * 7 + 6 - j) * 2 + map];
   const int h = first_row + row, column_of_map = first_column + column;
   if (h < s.height && column_of_map < s.width)
-    d.dmaps[2 * first_pixel + map * s.pixels + h * s.width + column_of_map] = gradient;
+    d.dmaps[2 * first_pixel + map * s.pixels + h * s.width + column_of_map] =
+        map == 0 ? gradient / static_cast<T>(s.channels) : gradient;
 
   if (threadIdx.x >= taps) return;
   const int i = threadIdx.x / 14, j = threadIdx.x / 2 % 7, k = threadIdx.x % 2;
@@ -481,7 +482,7 @@ __global__ void cbam_sums(CbamShape s, const T* mean, const std::int64_t* channe
       sums[j] = d.strips[(block.image * s.strips() + own_strip) * s.channels + pack * n + j];
 #pragma unroll 4
   for (int p = begin + threadIdx.y; p < end; p += pixels_of_block) {
-    const T dm = dmaps[p] / static_cast<T>(s.channels), dh = dmaps[s.pixels + p];
+    const T dm = dmaps[p], dh = dmaps[s.pixels + p];
     const int found = static_cast<int>(channel[first_pixel + p]) - pack * n;
     const Pack<T, n> value = load<n>(x, (first_pixel + p) * packs + pack);
     for (int j = 0; j < n; ++j) {
@@ -513,8 +514,8 @@ __device__ void back_to_channel_weights(const CbamShape& s, const CbamWeights<T>
   }
 }
 
-// daverage and dhighest [2, C], and the sums of du = dv a + daverage / P + (dhighest where highest
-// was found).
+// daverage / P and dhighest [2, C], and the sums of du = dv a + daverage / P + (dhighest where
+// highest was found).
 template <typename T>
 __device__ void back_to_pooled(const CbamShape& s, const CbamWeights<T>& w,
                                const CbamImages<T>& images, const T* x, int n,
@@ -531,7 +532,7 @@ __device__ void back_to_pooled(const CbamShape& s, const CbamWeights<T>& w,
     const int highest = (n * s.pixels + static_cast<int>(images.pixel[at])) * s.channels + c;
     const CbamSums<double> sums = d.pieces[n * s.pieces() * s.channels + c];
     const double a = images.channel_weight[at], average = daverage;
-    d.dpooled[2 * n * s.channels + c] = daverage;
+    d.dpooled[2 * n * s.channels + c] = daverage / static_cast<T>(s.pixels);
     d.dpooled[(2 * n + 1) * s.channels + c] = dhighest;
     d.sum_du[at] = a * sums.dv + average + dhighest;
     d.sum_du_d[at] = a * sums.dv_d + average * sums.d / s.pixels +
@@ -638,15 +639,13 @@ __global__ void cbam_back_to_input(CbamShape s, CbamWeights<T> w, CbamImages<T> 
   for (int i = 0; i < pixels_of_thread; ++i) {
     const int own = first + i * pixels_of_block, p = std::min(own, s.pixels - 1);
     const int at = (first_pixel + p) * packs + pack;
-    const T b = images.pixel_weight[first_pixel + p];
-    const T dm = dmaps[p] / static_cast<T>(s.channels), dh = dmaps[s.pixels + p];
+    const T b = images.pixel_weight[first_pixel + p], dm = dmaps[p], dh = dmaps[s.pixels + p];
     const int found = static_cast<int>(images.channel[first_pixel + p]) - pack * n;
     const Pack<T, n> value = load<n>(x, at);
     Pack<T, n> gradient = load<n>(g, at);
     for (int j = 0; j < n; ++j) {
       const T scale = norm.scale.at[j], dv = gradient.at[j] * b + dm + (found == j ? dh : T(0));
-      gradient.at[j] = dv * (scale * a.at[j]) +
-                       (scale * daverage.at[j] / static_cast<T>(s.pixels) - constant.at[j]) -
+      gradient.at[j] = dv * (scale * a.at[j]) + (scale * daverage.at[j] - constant.at[j]) -
                        along.at[j] * (value.at[j] - norm.mean.at[j]) +
                        (highest.at[j] == p ? scale * dhighest.at[j] : T(0));
     }

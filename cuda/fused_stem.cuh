@@ -74,19 +74,19 @@ __global__ void stem_backward_input(PoolShape shape, const T* x, const T* mean,
                                     const T* inverse_std, const T* gamma, const T* beta,
                                     const T* along, const T* constant, const std::uint8_t* position,
                                     const T* dy, T* dx) {
-  const int packs = shape.channels / n;
-  const ColumnPart part(shape.batch * shape.height * shape.width, packs);
-  if (part.begin >= part.end) return;
-  const Normalise<T, n> normalise(part.column, mean, inverse_std, gamma, beta);
-  const InputGradient<T, n> input_gradient(part.column, along, constant);
-  for (int pixel = part.begin; pixel < part.end; pixel += part.step) {
-    const int at = pixel * packs + part.column;
-    const Pack<T, n> value = load<n>(x, at);
-    Pack<T, n> gradient = max_pool_gradient<n>(shape, pixel, part.column, position, dy);
-    for (int j = 0; j < n; ++j)
-      gradient.at[j] = input_gradient(normalise, j, value.at[j], gradient.at[j]);
-    store(dx, at, gradient);
-  }
+  const int packs = shape.channels / n, pack = blockIdx.x * blockDim.x + threadIdx.x;
+  if (pack >= packs) return;
+  const Normalise<T, n> normalise(pack, mean, inverse_std, gamma, beta);
+  const InputGradient<T, n> input_gradient(pack, along, constant);
+  for (int row = blockIdx.y; row < shape.batch * shape.height; row += gridDim.y)
+    for (int column = threadIdx.y; column < shape.width; column += blockDim.y) {
+      const int at = (row * shape.width + column) * packs + pack;
+      const Pack<T, n> value = load<n>(x, at);
+      Pack<T, n> gradient = max_pool_gradient<n>(shape, row, column, pack, position, dy);
+      for (int j = 0; j < n; ++j)
+        gradient.at[j] = input_gradient(normalise, j, value.at[j], gradient.at[j]);
+      store(dx, at, gradient);
+    }
 }
 
 // The gradient g of batch norm's result is dy at the maxima that were not cut off, else 0; so its
@@ -105,7 +105,7 @@ void batch_norm_max_pool2d_backward(const Pool2dSizes& sizes, const T* x, const 
   batch_norm_backward_sums(shape.out_pixels(), shape.channels, winner, mean, inverse_std, gamma,
                            beta, true, training ? shape.pixels() : 0, dy, dgamma, dbeta, along,
                            constant);
-  const ColumnCut cut = cut_columns(shape.pixels(), shape.channels / n);
+  const ColumnCut cut = cut_image_rows(shape, shape.channels / n);
   launch(n == 4 ? stem_backward_input<T, 4> : stem_backward_input<T, 1>, cut.grid(), cut.block, 0,
          shape, x, mean, inverse_std, gamma, beta, along, constant, position, dy, dx);
 }

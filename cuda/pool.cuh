@@ -101,14 +101,14 @@ void max_pool2d(const Pool2dSizes& sizes, const T* x, T* y, std::uint8_t* positi
          shape, x, y, position);
 }
 
-// What reaches n channels of an input pixel: the sum of dy over the windows whose maximum it was.
-// It gathers from the output pixels that saw it, so no two threads write to one place.
+// What reaches n channels of the input pixel in this column of this row of all images': the sum of
+// dy over the windows whose maximum it was. It gathers from the output pixels that saw it, so no
+// two threads write to one place.
 template <int n, typename T>
-__device__ Pack<T, n> max_pool_gradient(const PoolShape& shape, int pixel, int pack,
-                                        const std::uint8_t* position, const T* dy) {
-  const int packs = shape.channels / n, image = pixel / shape.width / shape.height;
-  const int row = pixel / shape.width % shape.height + shape.padding;
-  const int column = pixel % shape.width + shape.padding;
+__device__ Pack<T, n> max_pool_gradient(const PoolShape& shape, int row_of_all, int column_of_x,
+                                        int pack, const std::uint8_t* position, const T* dy) {
+  const int packs = shape.channels / n, image = row_of_all / shape.height;
+  const int row = row_of_all % shape.height + shape.padding, column = column_of_x + shape.padding;
   const int first_row = row < shape.kernel ? 0 : (row - shape.kernel) / shape.stride + 1;
   const int first_column = column < shape.kernel ? 0 : (column - shape.kernel) / shape.stride + 1;
   const int last_row = std::min(row / shape.stride, shape.out_height - 1);
@@ -126,14 +126,22 @@ __device__ Pack<T, n> max_pool_gradient(const PoolShape& shape, int pixel, int p
   return sum;
 }
 
+// A block for each row of an image, so that only columns are left to be computed for a pixel.
+inline ColumnCut cut_image_rows(const PoolShape& shape, int packs) {
+  const ColumnCut cut = cut_columns(shape.width, packs);
+  constexpr int most = 65535;  // of a grid in this dimension; then a block has several
+  return {cut.tiles, static_cast<unsigned>(std::min(most, shape.batch * shape.height)), cut.block};
+}
+
 template <typename T, int n>
 __global__ void max_pool2d_backward_kernel(PoolShape shape, const std::uint8_t* position,
                                            const T* dy, T* dx) {
-  const int packs = shape.channels / n;
-  const ColumnPart part(shape.batch * shape.height * shape.width, packs);
-  for (int pixel = part.begin; pixel < part.end; pixel += part.step)
-    store(dx, pixel * packs + part.column,
-          max_pool_gradient<n>(shape, pixel, part.column, position, dy));
+  const int packs = shape.channels / n, pack = blockIdx.x * blockDim.x + threadIdx.x;
+  if (pack >= packs) return;
+  for (int row = blockIdx.y; row < shape.batch * shape.height; row += gridDim.y)
+    for (int column = threadIdx.y; column < shape.width; column += blockDim.y)
+      store(dx, (row * shape.width + column) * packs + pack,
+            max_pool_gradient<n>(shape, row, column, pack, position, dy));
 }
 
 template <typename T>
@@ -141,7 +149,7 @@ void max_pool2d_backward(const Pool2dSizes& sizes, const std::uint8_t* position,
                          T* dx) {
   const PoolShape shape(sizes);
   const int n = in_packs(shape.channels) ? 4 : 1;
-  const ColumnCut cut = cut_columns(shape.pixels(), shape.channels / n);
+  const ColumnCut cut = cut_image_rows(shape, shape.channels / n);
   launch(n == 4 ? max_pool2d_backward_kernel<T, 4> : max_pool2d_backward_kernel<T, 1>, cut.grid(),
          cut.block, 0, shape, position, dy, dx);
 }
