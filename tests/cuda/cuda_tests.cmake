@@ -14,19 +14,23 @@ function(cuda_test_program name backend)
   add_dependencies(chalk_tests ${name})  # what builds the tests builds this one
 endfunction()
 
-# cuda_tests(PROGRAM PREFIX SUBJECTS ENVIRONMENT [MORE...]): a ctest entry PREFIX_SUBJECT for each
-# subject; MORE goes to add_test().
+# cuda_tests(PROGRAM PREFIX SUBJECTS ENVIRONMENT [OPTIONS ...] [CONFIGURATIONS ...]): a ctest entry
+# PREFIX_SUBJECT for each subject; the options are the program's.
 function(cuda_tests program prefix subjects environment)
+  cmake_parse_arguments(PARSE_ARGV 4 given "" "" "OPTIONS;CONFIGURATIONS")
+  if(given_CONFIGURATIONS)
+    set(only CONFIGURATIONS ${given_CONFIGURATIONS})
+  endif()
   foreach(subject ${subjects})
-    add_test(NAME ${prefix}_${subject} ${ARGN}
-             COMMAND ${program} --source-file=*/${subject}_test.cpp --minimal
+    add_test(NAME ${prefix}_${subject} ${only}
+             COMMAND ${program} --source-file=*/${subject}_test.cpp --minimal ${given_OPTIONS}
              WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
     set_property(TEST ${prefix}_${subject} PROPERTY ENVIRONMENT
                  CHALK_TF32=0 GOMP_SPINCOUNT=1000 ${environment})
   endforeach()
 endfunction()
 
-set(KERNEL_SUBJECTS operations fused_operations layers optim)
+set(KERNEL_SUBJECTS operations layers optim)
 foreach(source ${CUDA_TEST_SOURCES})
   get_filename_component(subject ${source} NAME_WE)
   string(REPLACE "_test" "" subject ${subject})
@@ -36,25 +40,25 @@ set(WHOLE_SUBJECTS network property devices)
 list(REMOVE_ITEM KERNEL_SUBJECTS ${WHOLE_SUBJECTS})
 
 # Emulated. Threads and blocks in three orders; streams that work as late as they may. Sanitizers
-# watch the kernels, which makes a whole network slow: less of that. `ctest -C long` adds
-# ThreadSanitizer. Builds that are slow as a whole, or only there to see warnings, have a few.
+# watch the kernels, which makes rungs and whole networks slow: less of those. `ctest -C long` adds
+# ThreadSanitizer.
 cuda_test_program(cuda_on_cpu_tests chalk_cuda_on_cpu)
-if(CMAKE_CROSSCOMPILING OR CHALK_SANITIZE OR NOT CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-  cuda_tests(cuda_on_cpu_tests on_cpu "operations;captured_step" CHALK_CUDA_POISON=1)
-else()
+if(NOT CMAKE_CROSSCOMPILING AND NOT CHALK_SANITIZE)
   cuda_tests(cuda_on_cpu_tests on_cpu "${KERNEL_SUBJECTS};${WHOLE_SUBJECTS}"
              "CHALK_CUDA_POISON=1;CHALK_TRIALS=300")
   foreach(order reverse shuffle)
     cuda_tests(cuda_on_cpu_tests on_cpu_${order} "${KERNEL_SUBJECTS}"
                "EMU_ORDER=${order};EMU_DEFER=1")
   endforeach()
-
+endif()
+# Builds that are slow as a whole, or only there to see warnings, go without.
+if(NOT CMAKE_CROSSCOMPILING AND NOT CHALK_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  set(quick OPTIONS "--test-case-exclude=*on every rung,gradcheck table")
   cuda_test_program(cuda_on_cpu_asan_tests chalk_cuda_on_cpu_asan)
   cuda_tests(cuda_on_cpu_asan_tests on_cpu_asan "${KERNEL_SUBJECTS};network;property"
-             "ASAN_OPTIONS=detect_leaks=0;CHALK_TRIALS=40;CHALK_NETWORK_STEPS=1")
-
+             "ASAN_OPTIONS=detect_leaks=0;CHALK_TRIALS=40;CHALK_NETWORK_STEPS=1" ${quick})
   cuda_test_program(cuda_on_cpu_tsan_tests chalk_cuda_on_cpu_tsan)
-  cuda_tests(cuda_on_cpu_tsan_tests on_cpu_tsan "${KERNEL_SUBJECTS}" OMP_NUM_THREADS=1
+  cuda_tests(cuda_on_cpu_tsan_tests on_cpu_tsan "${KERNEL_SUBJECTS}" OMP_NUM_THREADS=1 ${quick}
              CONFIGURATIONS long)
 endif()
 
