@@ -152,9 +152,8 @@ __device__ __forceinline__ T apply(Binary f, T a, T b) {
   return a;
 }
 
-// y_i = a_i f b_i, or with a step of 0 the same a or b for all: as equal shapes and scalars are seen,
-// which need no division to find their elements. A thread makes four of them, which it has under
-// way at once.
+// y_i = a_i f b_i, or with a step of 0 the same a or b for all: equal shapes and scalars, whose
+// elements are found without a division. A thread makes four of them, all under way at once.
 constexpr int elements_of_thread = 4;
 
 template <typename T>
