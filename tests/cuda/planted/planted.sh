@@ -33,7 +33,7 @@ depends() {
   [ "$(wc -l <<<"$outcomes")" -gt 1 ] || fail "$1: three orders give the same: $outcomes"
 }
 
-# The plan's ten.
+# The ten that are most likely.
 noticed tail asan EMU_DEFER=0 "AddressSanitizer: heap-buffer-overflow" "$(marked tail)"
 noticed barrier tsan EMU_DEFER=0 "ThreadSanitizer: data race" "$(marked barrier)"
 depends barrier
