@@ -1,6 +1,9 @@
 # The tests on CUDA devices: the cases of chalk_tests and those of this folder, linked with the CUDA
 # backend in place of second_device.cpp. Emulated on every machine, plain and watched by sanitizers;
 # on a GPU where one is.
+if(CHALK_SANITIZE)  # below, the kernels have sanitized builds of their own
+  return()
+endif()
 file(GLOB CUDA_TEST_SOURCES CONFIGURE_DEPENDS tests/cuda/*_test.cpp)
 add_library(cuda_test_cases OBJECT ${CUDA_TEST_SOURCES})
 target_link_libraries(cuda_test_cases PUBLIC fer_program doctest::doctest)
@@ -43,7 +46,7 @@ list(REMOVE_ITEM KERNEL_SUBJECTS ${WHOLE_SUBJECTS})
 # watch the kernels, which makes rungs and whole networks slow: less of those. `ctest -C long` adds
 # ThreadSanitizer.
 cuda_test_program(cuda_on_cpu_tests chalk_cuda_on_cpu)
-if(NOT CMAKE_CROSSCOMPILING AND NOT CHALK_SANITIZE)
+if(NOT CMAKE_CROSSCOMPILING)
   cuda_tests(cuda_on_cpu_tests on_cpu "${KERNEL_SUBJECTS};${WHOLE_SUBJECTS}"
              "CHALK_CUDA_POISON=1;CHALK_TRIALS=300")
   foreach(order reverse shuffle)
@@ -52,7 +55,7 @@ if(NOT CMAKE_CROSSCOMPILING AND NOT CHALK_SANITIZE)
   endforeach()
 endif()
 # Builds that are slow as a whole, or only there to see warnings, go without.
-if(NOT CMAKE_CROSSCOMPILING AND NOT CHALK_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+if(NOT CMAKE_CROSSCOMPILING AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
   set(quick OPTIONS "--test-case-exclude=*on every rung,gradcheck table")
   cuda_test_program(cuda_on_cpu_asan_tests chalk_cuda_on_cpu_asan)
   cuda_tests(cuda_on_cpu_asan_tests on_cpu_asan "${KERNEL_SUBJECTS};network;property"
