@@ -10,7 +10,7 @@ function(emulated_program name source backend)
   add_dependencies(chalk_tests ${name})
 endfunction()
 
-# In a build that is sanitized or runs elsewhere as a whole, without further sanitizers and debugger.
+# Elsewhere than on this machine, by another compiler: without sanitizers and debugger.
 set(BUILDS on_cpu)
 if(TARGET cuda_on_cpu_asan_tests)
   list(APPEND BUILDS on_cpu_asan on_cpu_tsan)
@@ -19,7 +19,7 @@ add_library(doctest_main OBJECT tests/main.cpp)
 target_link_libraries(doctest_main PRIVATE doctest::doctest)
 foreach(build ${BUILDS})
   set(subjects language fragment emulator)
-  if(build STREQUAL on_cpu )
+  if(build STREQUAL on_cpu)
     list(APPEND subjects watched)
   endif()
   foreach(subject ${subjects})
