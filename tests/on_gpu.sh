@@ -25,7 +25,7 @@ if [ -z "$trying" ]; then
   benchmark=$build/cuda_benchmark tests=$build/cuda_tests
   language=("$build/cuda_language_tests") sources='*/tests/cuda/*,*/operations_test.cpp'
   sources+=',*/fused_operations_test.cpp,*/layers_test.cpp,*/optim_test.cpp,*/property_test.cpp'
-  step_options=(--rounds 3 --batch 32 --batch 256 --rung tensor --rung tiled --rung im2col)
+  step_options=(--rounds 3 --batch 32 --batch 256 --rung tensor)
   kernel_options=(--batch 32 --rung tensor --rung patch) image='32 224' steps=200
   losses_options=(--batch 8 --size 112) # the CPU takes part
 else
@@ -103,15 +103,15 @@ profile_step() { # TOOL
 : >"$log"
 step rates 30 bench "${kernel_options[@]}" --only rates
 step language 20 run_language
-step tests 70 run_tests "$sources"
+step tests 40 run_tests "$sources"
 step same_bits 20 repeat_training
 step memcheck 30 sanitize memcheck
 step racecheck 80 sanitize racecheck
 step initcheck 40 sanitize initcheck
-step kernels 60 bench "${kernel_options[@]}" --only kernels
-step network 180 bench "${step_options[@]}" --only step
-step losses 40 bench "${losses_options[@]}" --only losses --steps "$steps"
-step nsys 30 profile_step nsys
+step kernels 30 bench "${kernel_options[@]}" --only kernels
+step network 220 bench "${step_options[@]}" --only step
+step losses 30 bench "${losses_options[@]}" --only losses --steps "$steps"
+step nsys 20 profile_step nsys
 step ncu 20 profile_step ncu
 printf '\n== all steps\n%s' "$summary" >>"$log"
 ! grep -qE 'failed|stopped' <<<"$summary"
