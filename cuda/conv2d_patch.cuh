@@ -53,16 +53,16 @@ struct PatchBlock {
   // a pixel.
   static __device__ void copy_patch(const ConvShape& s, int c0, int slice, int slices,
                                     const float* x, float* to) {
-    constexpr int at_once = threads / 4;
+    constexpr int pixels = threads / 4;  // at once
     const int c = static_cast<int>(threadIdx.x) % 4 * 4;
-    const int row = slice * at_once + static_cast<int>(threadIdx.x) / 4;
+    const int row = slice * pixels + static_cast<int>(threadIdx.x) / 4;
     const int first = static_cast<int>(blockIdx.x) * rows - patch_halo(s);
     to += row * along_stride + c;
     for (int pixel = first + row; pixel < first + rows + 2 * patch_halo(s);
-         pixel += slices * at_once) {
+         pixel += slices * pixels) {
       const bool exists = inside(pixel, s.inputs()) && c0 + c < s.in;
       cp_async16(to, x + (exists ? pixel * s.in + c0 + c : 0), exists);
-      to += slices * at_once * along_stride;
+      to += slices * pixels * along_stride;
     }
   }
 

@@ -88,11 +88,11 @@ struct RingCopies {
         x_pixel(s, number),
         dy_pixel(s, first + static_cast<int>(threadIdx.x) / dy_threads) {}
 
-  __device__ void copy_x(int pixel, int number, int c, const float* x, float* ring) const {
-    float* to = ring + (number & mask) * x_stride + c;
+  __device__ void copy_x(int pixel, int counted, int c, const float* x, float* ring) const {
+    const int place = counted & mask;
+    float* to = ring + place * x_stride + c;
     copy_channels(pixel, c0 + c, s.in, x, to);
-    if ((number & mask) < tile_depth)
-      copy_channels(pixel, c0 + c, s.in, x, to + (mask + 1) * x_stride);
+    if (place < tile_depth) copy_channels(pixel, c0 + c, s.in, x, to + (mask + 1) * x_stride);
   }
   // The pixels of x around the first step's.
   __device__ void begin(int first, const float* x, float* ring) const {

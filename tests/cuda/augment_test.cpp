@@ -38,8 +38,8 @@ Bytes augmented_on(Device device, const Tensor& images,
 void check_equal(const std::vector<AugmentParameters>& parameters) {
   Generator random{5, 0};
   const auto count = static_cast<Index>(parameters.size());
-  for (const auto& [height, width] :
-       {std::pair<Index, Index>{1, 1}, {1, 7}, {9, 1}, {16, 16}, {17, 31}, {37, 28}}) {
+  for (const Shape& size : {Shape{1, 1}, {1, 7}, {9, 1}, {16, 16}, {17, 31}, {37, 28}}) {
+    const Index height = size[0], width = size[1];
     CAPTURE(height);
     CAPTURE(width);
     const Tensor images =

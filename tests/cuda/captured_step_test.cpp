@@ -98,8 +98,8 @@ TEST_CASE("a recorded step gives the same bits as one that is not") {
   for (const bool evaluate_between : {false, true}) {
     const auto [losses, state] = train(true, evaluate_between);
     CHECK(losses == expected_losses);
-    for (const auto& [name, tensor] : state)
-      CHECK_MESSAGE(difference(tensor, expected.at(name), 0).empty(), name);
+    for (const auto& entry : state)
+      CHECK_MESSAGE(difference(entry.second, expected.at(entry.first), 0).empty(), entry.first);
   }
 }
 
