@@ -305,8 +305,8 @@ TEST_CASE("tensors of two devices in one call are an error that names them and t
       INFO(name, " input ", i);
       Tensors inputs = valid;
       inputs[i] = valid[i].detach().to(Device::cuda);
-      check_error([&] { test.function(inputs); },
-                  {name_in_errors(operation.name) + ": ", "on cpu", "on " + to_string(Device::cuda), "to()"});
+      check_error([&] { test.function(inputs); }, {name_in_errors(operation.name) + ": ", "on cpu",
+                                                   "on " + to_string(Device::cuda), "to()"});
     }
   });
 }
