@@ -1,7 +1,9 @@
 # The tests on CUDA devices: the cases of chalk_tests and those of this folder, linked with the CUDA
 # backend in place of second_device.cpp. Emulated on every machine, plain and watched by sanitizers;
 # on a GPU where one is.
-if(CHALK_SANITIZE)  # below, the kernels have sanitized builds of their own
+set(CHALK_KERNEL_TESTS "" CACHE STRING
+    "Tests of CUDA kernels: all, PLAIN (emulated without sanitizers), or OFF")
+if(CHALK_KERNEL_TESTS STREQUAL OFF)
   return()
 endif()
 file(GLOB CUDA_TEST_SOURCES CONFIGURE_DEPENDS tests/cuda/*_test.cpp)
@@ -46,23 +48,20 @@ list(REMOVE_ITEM KERNEL_SUBJECTS ${WHOLE_SUBJECTS})
 # watch the kernels, which makes rungs and whole networks slow: less of those. `ctest -C long` adds
 # ThreadSanitizer.
 cuda_test_program(cuda_on_cpu_tests chalk_cuda_on_cpu)
-if(NOT CMAKE_CROSSCOMPILING)
-  cuda_tests(cuda_on_cpu_tests on_cpu "${KERNEL_SUBJECTS};${WHOLE_SUBJECTS}"
-             "CHALK_CUDA_POISON=1;CHALK_TRIALS=300")
-  foreach(order reverse shuffle)
-    cuda_tests(cuda_on_cpu_tests on_cpu_${order} "${KERNEL_SUBJECTS}"
-               "EMU_ORDER=${order};EMU_DEFER=1")
-  endforeach()
-endif()
-# Builds that are slow as a whole, or only there to see warnings, go without.
-if(NOT CMAKE_CROSSCOMPILING AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+cuda_tests(cuda_on_cpu_tests on_cpu "${KERNEL_SUBJECTS};${WHOLE_SUBJECTS}"
+           "CHALK_CUDA_POISON=1;CHALK_TRIALS=300")
+foreach(order reverse shuffle)
+  cuda_tests(cuda_on_cpu_tests on_cpu_${order} "${KERNEL_SUBJECTS}"
+             "EMU_ORDER=${order};EMU_DEFER=1")
+endforeach()
+if(NOT CHALK_KERNEL_TESTS STREQUAL PLAIN)
   set(quick OPTIONS "--test-case-exclude=*on every rung,gradcheck table")
   cuda_test_program(cuda_on_cpu_asan_tests chalk_cuda_on_cpu_asan)
   cuda_tests(cuda_on_cpu_asan_tests on_cpu_asan "${KERNEL_SUBJECTS};network;property"
              "ASAN_OPTIONS=detect_leaks=0;CHALK_TRIALS=40;CHALK_NETWORK_STEPS=1" ${quick})
   cuda_test_program(cuda_on_cpu_tsan_tests chalk_cuda_on_cpu_tsan)
-  cuda_tests(cuda_on_cpu_tsan_tests on_cpu_tsan "${KERNEL_SUBJECTS}" OMP_NUM_THREADS=1 ${quick}
-             CONFIGURATIONS long)
+  cuda_tests(cuda_on_cpu_tsan_tests on_cpu_tsan "${KERNEL_SUBJECTS}" OMP_NUM_THREADS=1
+             ${quick},every*sizes* CONFIGURATIONS long)
 endif()
 
 # On a GPU, by nvcc.
