@@ -30,13 +30,20 @@ cuda_on_cpu(chalk_cuda_on_cpu_tsan thread)
 
 set(with_cuda ${CHALK_CUDA})
 if(CHALK_CUDA STREQUAL AUTO)
+  set(with_cuda OFF)
+  set(nvcc_version none)
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE nvcc_says)
+    string(REGEX MATCH "release ([0-9]+)" nvcc_says "${nvcc_says}")
+    set(nvcc_version ${CMAKE_MATCH_1})
+  endif()
+  if(nvcc_version GREATER_EQUAL 12)  # older ones do not know C++20
     set(with_cuda ON)
   else()
-    set(with_cuda OFF)
-    message(STATUS "CUDA: no nvcc, so this build has no GPUs (-DCHALK_CUDA=ON_CPU emulates them)")
+    message(STATUS "CUDA: nvcc 12 or newer is needed, found: ${nvcc_version}; so this build has no GPUs "
+                   "(-DCHALK_CUDA=ON_CPU emulates them)")
   endif()
 endif()
 
