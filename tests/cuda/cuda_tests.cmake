@@ -61,7 +61,7 @@ if(NOT CHALK_KERNEL_TESTS STREQUAL PLAIN)
              "ASAN_OPTIONS=detect_leaks=0;CHALK_TRIALS=40;CHALK_NETWORK_STEPS=1" ${quick})
   cuda_test_program(cuda_on_cpu_tsan_tests chalk_cuda_on_cpu_tsan)
   cuda_tests(cuda_on_cpu_tsan_tests on_cpu_tsan "${KERNEL_SUBJECTS}" OMP_NUM_THREADS=1
-             ${quick},every*sizes* CONFIGURATIONS long)
+             ${quick},every*sizes*,every*of*what* CONFIGURATIONS long)
 endif()
 
 # On a GPU, by nvcc.
