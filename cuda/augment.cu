@@ -1,5 +1,5 @@
 // Augmentation of a batch of images on the GPU, to the same bytes as on the CPU: the arithmetic is
-// that of data/pixel.h, compiled without fused multiply-adds (CMakeLists.txt).
+// that of data/pixel.h, compiled without fused multiply-adds (cuda.cmake).
 //
 // Every step goes pixel by pixel, except that contrast needs the mean grey of the whole image as
 // the steps before it left it. Hence two kernels: up to contrast, and from contrast on. Between

@@ -2,7 +2,8 @@
 // launch().
 //
 // nvcc has the language from its toolkit. A plain C++ compiler has it from on_cpu/, which runs the
-// same kernels on the CPU: see docs/cuda_without_gpu.md. Here alone chalk tells the two apart.
+// same kernels on the CPU: see docs/cuda_without_gpu.md. Here and in runtime.h, nowhere else,
+// chalk tells the two apart.
 #pragma once
 
 #include <cstddef>
