@@ -88,6 +88,13 @@ std::vector<Tensor> Module::parameters() const {
   return tensors;
 }
 
+std::vector<Tensor> Module::tensors() const {
+  std::vector<Tensor> all = parameters();
+  for (const Named& buffer : named_buffers())
+    all.push_back(buffer.tensor);
+  return all;
+}
+
 Index Module::parameter_count() const {
   Index count = 0;
   for (const Tensor& parameter : parameters())
@@ -107,15 +114,13 @@ void Module::zero_grad() {
 }
 
 void Module::to(DType dtype) {
-  for (const auto& list : {named_parameters(), named_buffers()})
-    for (Named entry : list)
-      if (entry.tensor.is_floating()) entry.tensor.set_data(entry.tensor.to(dtype));
+  for (Tensor tensor : tensors())
+    if (tensor.is_floating()) tensor.set_data(tensor.to(dtype));
 }
 
 void Module::to(Device device) {
-  for (const auto& list : {named_parameters(), named_buffers()})
-    for (Named entry : list)
-      entry.tensor.set_data(entry.tensor.to(device));
+  for (Tensor tensor : tensors())
+    tensor.set_data(tensor.to(device));
 }
 
 // ---- state_dict ----

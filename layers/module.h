@@ -57,6 +57,7 @@ class Module {
   std::vector<Named> named_parameters() const;
   std::vector<Named> named_buffers() const;
   std::vector<Tensor> parameters() const;
+  std::vector<Tensor> tensors() const;  // parameters and buffers
   Index parameter_count() const;
   void zero_grad();
 

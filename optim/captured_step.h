@@ -1,6 +1,6 @@
 // CapturedStep: a train step that a device records once and then repeats by itself.
 //
-//   CapturedStep step(tensors, [&] {
+//   CapturedStep step(model.tensors(), [&] {
 //     logits = model(images);
 //     loss = cross_entropy(logits, labels);
 //     optimizer.zero_grad();
@@ -25,8 +25,8 @@ namespace chalk {
 
 class CapturedStep {
  public:
-  // `changed`: the tensors that the step changes and others may have saved: a model's state, all on
-  // one device.
+  // `changed`: the tensors that the step changes and others may have saved: a model's tensors(),
+  // all on one device.
   //
   // The function is called three times, then never again; what it did the third time is repeated.
   // So it must always use the same tensors, of the same shapes, and what changes from step to step

@@ -73,7 +73,7 @@ class Run {
   bool test_epoch();
   void train_step(const Batch& batch);
   StepResult compute(const Tensor& images, const Tensor& labels);
-  const StepResult& compute_recorded(const Tensor& images, const Tensor& labels);
+  StepResult compute_recorded(const Tensor& images, const Tensor& labels);
   void take_outcomes();
   void log_step(const Outcome& outcome, double loss, double seconds);
   void log_epoch(const Evaluation& test);
@@ -166,11 +166,7 @@ void Run::train_step(const Batch& batch) {
   const StepResult result = recorded ? compute_recorded(images, labels) : compute(images, labels);
   ++state_.step;
   ++state_.batch;
-  outcomes_.push_back({{result.logits.clone(), result.loss.clone()},
-                       batch.labels,
-                       state_.step,
-                       state_.batch,
-                       optimizer_->lr()});
+  outcomes_.push_back({result, batch.labels, state_.step, state_.batch, optimizer_->lr()});
 }
 
 StepResult Run::compute(const Tensor& images, const Tensor& labels) {
@@ -182,20 +178,17 @@ StepResult Run::compute(const Tensor& images, const Tensor& labels) {
   return {logits, loss};
 }
 
-const StepResult& Run::compute_recorded(const Tensor& images, const Tensor& labels) {
+StepResult Run::compute_recorded(const Tensor& images, const Tensor& labels) {
   if (!captured_) {
     images_ = images.clone();
     labels_ = labels.clone();
-    std::vector<Tensor> state;
-    for (const auto& [name, tensor] : model_.state_dict())
-      state.push_back(tensor);
-    captured_.emplace(state, [this] { recorded_ = compute(images_, labels_); });
+    captured_.emplace(model_.tensors(), [this] { recorded_ = compute(images_, labels_); });
   } else {
     images_.copy_from(images);
     labels_.copy_from(labels);
   }
   captured_->run();
-  return recorded_;
+  return {recorded_.logits.clone(), recorded_.loss.clone()};  // the next run writes there again
 }
 
 // Reads what the steps since the last time came to, which waits for the device.

@@ -175,10 +175,7 @@ class Network {
     net_->to(device);
     training ? net_->train() : net_->eval();
     optimizer_.emplace(net_->parameters(), AdamWOptions{.lr = 1e-4});
-    std::vector<Tensor> state;
-    for (const auto& [name, tensor] : net_->state_dict())
-      state.push_back(tensor);
-    captured_.emplace(state, [this, training] { training ? train() : evaluate(); });
+    captured_.emplace(net_->tensors(), [this, training] { training ? train() : evaluate(); });
     next_batch(0);
   }
 

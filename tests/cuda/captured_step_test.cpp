@@ -69,10 +69,7 @@ std::pair<std::vector<double>, StateDict> train(bool recorded, bool evaluate_bet
     loss.backward();
     optimizer.step();
   };
-  std::vector<Tensor> state;
-  for (const auto& [name, tensor] : net.state_dict())
-    state.push_back(tensor);
-  CapturedStep captured(state, compute);
+  CapturedStep captured(net.tensors(), compute);
   std::vector<double> losses;
   for (Index step = 0; step < 8; ++step) {
     x.copy_from(images(step));
@@ -137,6 +134,29 @@ TEST_CASE("a replay counts as a change of what the step changes") {
   const Tensor saved = sum(w * w);
   captured.run();
   check_error([&] { saved.backward(); }, {"overwritten"});
+}
+
+TEST_CASE("a replay counts as a change of all that a network has, whatever its layout in files") {
+  SmallNet net;
+  net.to(Device::cuda);
+  const Tensor x = images(0), y = labels(0);
+  Sgd optimizer(net.parameters(), {.lr = 0.5});
+  CapturedStep captured(net.tensors(), [&] {
+    const Tensor loss = cross_entropy(net(x), y);
+    optimizer.zero_grad();
+    loss.backward();
+    optimizer.step();
+  });
+  for (int i = 0; i < 4; ++i)
+    captured.run();
+  for (const Tensor& tensor : net.tensors()) {
+    const std::uint64_t before = tensor.storage()->version;
+    captured.run();
+    CHECK(tensor.storage()->version > before);
+  }
+  const Tensor saved = sum(net.conv(x));
+  captured.run();
+  check_error([&] { saved.backward(); }, {"conv2d", "overwritten"});
 }
 
 TEST_CASE("what can't be recorded is an error, and the device goes on") {

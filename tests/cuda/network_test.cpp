@@ -25,10 +25,7 @@ std::vector<double> losses(Device device, int steps, bool recorded) {
     loss.backward();
     optimizer.step();
   };
-  std::vector<Tensor> state;
-  for (const auto& [name, tensor] : net.state_dict())
-    state.push_back(tensor);
-  CapturedStep captured(state, compute);
+  CapturedStep captured(net.tensors(), compute);
   std::vector<double> result;
   for (int step = 0; step < steps; ++step) {
     Generator generator{static_cast<std::uint64_t>(step), 0};
