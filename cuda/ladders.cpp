@@ -1,5 +1,6 @@
 #include "cuda/ladders.h"
 
+#include "autograd/environment.h"
 #include "autograd/ladder.h"
 
 namespace chalk::cuda {
@@ -39,21 +40,12 @@ const std::vector<std::string_view>& row_rung_names() { return rows().names(); }
 
 // ---- TF32 ----
 
-// What CHALK_TF32 says, else `otherwise`.
-static bool tf32_at_first(bool otherwise) {
-  const char* chosen = std::getenv("CHALK_TF32");
-  if (chosen == nullptr) return otherwise;
-  const std::string_view text = chosen;
-  check(text == "0" || text == "1", "CHALK_TF32 is ", text, ", expected 0 or 1");
-  return text == "1";
-}
-
 static bool& for_convolutions() {
-  static bool allowed = tf32_at_first(true);
+  static bool allowed = environment_flag("CHALK_TF32", true);
   return allowed;
 }
 static bool& for_products() {
-  static bool allowed = tf32_at_first(false);
+  static bool allowed = environment_flag("CHALK_TF32", false);
   return allowed;
 }
 

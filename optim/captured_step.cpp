@@ -1,23 +1,13 @@
 #include "optim/captured_step.h"
 
-#include <cstdlib>
-#include <string_view>
-
-#include "autograd/check.h"
+#include "autograd/environment.h"
 
 namespace chalk {
-
-static bool recording_allowed() {
-  const char* chosen = std::getenv("CHALK_GRAPH");
-  const std::string_view text = chosen == nullptr ? "1" : chosen;
-  check(text == "0" || text == "1", "CHALK_GRAPH is ", text, ", expected 0 or 1");
-  return text == "1";
-}
 
 CapturedStep::CapturedStep(std::vector<Tensor> changed, std::function<void()> step)
     : changed_(std::move(changed)), step_(std::move(step)) {
   check(!changed_.empty() && step_ != nullptr, "CapturedStep: no tensors or no function was given");
-  if (recording_allowed()) recorder_ = make_recorder(changed_[0].device());
+  if (environment_flag("CHALK_GRAPH", true)) recorder_ = make_recorder(changed_[0].device());
 }
 
 void CapturedStep::run() {
