@@ -88,36 +88,38 @@ __global__ void log_softmax_backward_rows(int rows, int columns, const T* y, con
     dx[row * columns + i] = g[i] - std::exp(from[i]) * total;
 }
 
-template <typename T>
-void softmax(Index rows, Index columns, const T* x, T* y) {
+// Launches the instance of a kernel for 1, 32 or 256 threads a row on matrices [rows, columns].
+template <typename... Matrices, typename... Arguments>
+void launch_on_rows(Index rows, Index columns, void (*thread)(int, int, Matrices...),
+                    void (*warp)(int, int, Matrices...), void (*block)(int, int, Matrices...),
+                    const Arguments&... matrices) {
   to_int(rows * columns);  // so that offsets fit
   const int height = to_int(rows), width = to_int(columns);
-  launch_rows(height, width, softmax_rows<T, 1>, softmax_rows<T, 32>, softmax_rows<T, row_block>,
-              height, width, x, y);
+  launch_rows(height, width, thread, warp, block, height, width, matrices...);
+}
+
+template <typename T>
+void softmax(Index rows, Index columns, const T* x, T* y) {
+  launch_on_rows(rows, columns, softmax_rows<T, 1>, softmax_rows<T, 32>, softmax_rows<T, row_block>,
+                 x, y);
 }
 
 template <typename T>
 void log_softmax(Index rows, Index columns, const T* x, T* y) {
-  to_int(rows * columns);  // so that offsets fit
-  const int height = to_int(rows), width = to_int(columns);
-  launch_rows(height, width, log_softmax_rows<T, 1>, log_softmax_rows<T, 32>,
-              log_softmax_rows<T, row_block>, height, width, x, y);
+  launch_on_rows(rows, columns, log_softmax_rows<T, 1>, log_softmax_rows<T, 32>,
+                 log_softmax_rows<T, row_block>, x, y);
 }
 
 template <typename T>
 void softmax_backward(Index rows, Index columns, const T* y, const T* dy, T* dx) {
-  to_int(rows * columns);  // so that offsets fit
-  const int height = to_int(rows), width = to_int(columns);
-  launch_rows(height, width, softmax_backward_rows<T, 1>, softmax_backward_rows<T, 32>,
-              softmax_backward_rows<T, row_block>, height, width, y, dy, dx);
+  launch_on_rows(rows, columns, softmax_backward_rows<T, 1>, softmax_backward_rows<T, 32>,
+                 softmax_backward_rows<T, row_block>, y, dy, dx);
 }
 
 template <typename T>
 void log_softmax_backward(Index rows, Index columns, const T* y, const T* dy, T* dx) {
-  to_int(rows * columns);  // so that offsets fit
-  const int height = to_int(rows), width = to_int(columns);
-  launch_rows(height, width, log_softmax_backward_rows<T, 1>, log_softmax_backward_rows<T, 32>,
-              log_softmax_backward_rows<T, row_block>, height, width, y, dy, dx);
+  launch_on_rows(rows, columns, log_softmax_backward_rows<T, 1>, log_softmax_backward_rows<T, 32>,
+                 log_softmax_backward_rows<T, row_block>, y, dy, dx);
 }
 
 // ---- cross entropy: a label that is no class makes NaN, since nobody waits to report it ----
